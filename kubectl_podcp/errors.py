@@ -46,6 +46,7 @@ class PodcpError(Exception):
     :param happened: what happened, one sentence without a final full stop.
     :param left: what is on the destination now; empty where no session to it was opened.
     :param advice: what the user can do next.
+    :param stderr: what the remote process said, as it came.
     """
 
     code: ClassVar[str] = "error"
@@ -54,14 +55,18 @@ class PodcpError(Exception):
     retryable: ClassVar[bool] = False
     """Whether the same copy may succeed when it is tried again as it is."""
 
-    def __init__(self, happened: str, *, left: str = "", advice: str = "") -> None:
+    def __init__(
+        self, happened: str, *, left: str = "", advice: str = "", stderr: bytes = b""
+    ) -> None:
         super().__init__(happened)
         self.happened = happened
         self.left = left
         self.advice = advice
+        self.stderr = stderr
 
     def __str__(self) -> str:
-        return "\n".join(part for part in (self.happened, self.left, self.advice) if part)
+        said = [f"  {printable(line)}" for line in self.stderr.splitlines()]
+        return "\n".join(part for part in (self.happened, *said, self.left, self.advice) if part)
 
 
 class UsageError(PodcpError):

@@ -1,0 +1,202 @@
+"""The grammar and the directory rule, case by case."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kubectl_podcp.errors import DestinationRefused, PodcpError, UsageError
+from kubectl_podcp.paths import (
+    Kind,
+    LocalPath,
+    Placement,
+    PodPath,
+    SourceFacts,
+    TargetFacts,
+    join,
+    parse,
+    place,
+)
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("web-0:/data", PodPath(None, "web-0", b"/data")),
+        ("shop/web-0:/data", PodPath("shop", "web-0", b"/data")),
+        ("web-0:data/x", PodPath(None, "web-0", b"data/x")),
+        ("web-0:.", PodPath(None, "web-0", b".")),
+        ("web-0:/a:b", PodPath(None, "web-0", b"/a:b")),
+        ("web-0:/a\nb c'\"*", PodPath(None, "web-0", b"/a\nb c'\"*")),
+        (b"web-0:/\xff\xfe", PodPath(None, "web-0", b"/\xff\xfe")),
+        (os.fsdecode(b"web-0:/\xff"), PodPath(None, "web-0", b"/\xff")),
+        ("./a:b", LocalPath(b"./a:b")),
+        ("/a/b:c", LocalPath(b"/a/b:c")),
+        ("../a:b", LocalPath(b"../a:b")),
+        ("name", LocalPath(b"name")),
+    ],
+)
+def test_a_word_is_split_at_its_first_colon(word: str | bytes, expected: object) -> None:
+    assert parse(word) == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "part"),
+    [
+        ("", "empty path"),
+        ("web-0:", "empty path"),
+        (":", "empty path"),
+        (":/data", "[[namespace/]pod:]path"),
+        ("a/b/c:/data", "[[namespace/]pod:]path"),
+        ("shop/:/data", "[[namespace/]pod:]path"),
+        ("pöd:/data", "no name of a Pod"),
+        ("web-0:/a\0b", "NUL"),
+    ],
+)
+def test_a_word_that_is_no_path_says_why(word: str, part: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(word)
+    assert part in str(caught.value)
+
+
+@given(st.binary())
+def test_any_word_is_a_path_or_a_usage_error(word: bytes) -> None:
+    try:
+        path = parse(word)
+    except UsageError:
+        return
+    assert path.path
+    assert str(path).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "contents", "slash"),
+    [
+        (b"/data/photos", b"photos", False, False),
+        (b"photos", b"photos", False, False),
+        (b"/data/photos//", b"photos", False, True),
+        (b"/data/.", b".", True, False),
+        (b"..", b"..", True, False),
+        (b"/", b"", True, True),
+    ],
+)
+def test_the_last_component(path: bytes, name: bytes, contents: bool, slash: bool) -> None:
+    word = PodPath(None, "p", path)
+    assert (word.name, word.is_contents, word.has_trailing_slash) == (name, contents, slash)
+
+
+def test_paths_print_without_control_characters() -> None:
+    assert str(PodPath("ns", "p", b"/a\x1b[2J\n\xff")) == "ns/p:/a\\x1b[2J\\x0a\\xff"
+    assert str(LocalPath(b"a\tb")) == "a\\x09b"
+
+
+def test_join_knows_the_root() -> None:
+    assert join(b"/", b"a") == b"/a"
+    assert join(b"/srv", b"a") == b"/srv/a"
+
+
+DIRECTORY = SourceFacts(b"/data", b"photos", Kind.DIRECTORY)
+FILE = SourceFacts(b"/data", b"photos", Kind.FILE, 5)
+HERE = PodPath(None, "p", b"/data/photos")
+CONTENTS = PodPath(None, "p", b"/data/photos/.")
+THERE = PodPath(None, "q", b"/srv/x")
+
+
+def target(kind: Kind, inner: Kind = Kind.MISSING, *, writable: bool = True) -> TargetFacts:
+    """Facts of /srv/x."""
+    if kind is Kind.DIRECTORY:
+        return TargetFacts(b"/srv/x", b"", kind, inner, writable)
+    return TargetFacts(b"/srv", b"x", kind, inner, writable)
+
+
+@pytest.mark.parametrize(
+    ("source", "found", "there", "no_target_directory", "expected"),
+    [
+        # as with cp -r: into a directory that exists, else under the name given
+        (HERE, DIRECTORY, target(Kind.DIRECTORY), False, Placement(b"/srv/x", b"photos")),
+        (HERE, FILE, target(Kind.DIRECTORY), False, Placement(b"/srv/x", b"photos")),
+        (HERE, DIRECTORY, target(Kind.MISSING), False, Placement(b"/srv", b"x")),
+        (HERE, FILE, target(Kind.MISSING), False, Placement(b"/srv", b"x")),
+        (HERE, FILE, target(Kind.FILE), False, Placement(b"/srv", b"x")),
+        (HERE, FILE, target(Kind.LINK), False, Placement(b"/srv", b"x")),
+        (HERE, FILE, target(Kind.DIRECTORY, Kind.FILE), False, Placement(b"/srv/x", b"photos")),
+        # a directory of that name in it is merged into
+        (
+            HERE,
+            DIRECTORY,
+            target(Kind.DIRECTORY, Kind.DIRECTORY),
+            False,
+            Placement(b"/srv/x/photos", b""),
+        ),
+        # -T, and src/.
+        (HERE, DIRECTORY, target(Kind.DIRECTORY), True, Placement(b"/srv/x", b"")),
+        (CONTENTS, DIRECTORY, target(Kind.DIRECTORY), False, Placement(b"/srv/x", b"")),
+        (CONTENTS, DIRECTORY, target(Kind.MISSING), False, Placement(b"/srv", b"x")),
+        (HERE, FILE, target(Kind.MISSING), True, Placement(b"/srv", b"x")),
+    ],
+)
+def test_the_directory_rule(
+    source: PodPath,
+    found: SourceFacts,
+    there: TargetFacts,
+    no_target_directory: bool,
+    expected: Placement,
+) -> None:
+    placement = place(source, found, THERE, there, no_target_directory=no_target_directory)
+    assert placement == expected
+    assert placement.merge == (not expected.name)
+
+
+@pytest.mark.parametrize(
+    ("found", "destination", "there", "part"),
+    [
+        (DIRECTORY, THERE, target(Kind.FILE), "non-directory /srv/x with directory /data/photos"),
+        (DIRECTORY, THERE, target(Kind.LINK), "non-directory /srv/x with directory"),
+        (
+            FILE,
+            THERE,
+            target(Kind.DIRECTORY, Kind.DIRECTORY),
+            "directory /srv/x/photos with non-directory",
+        ),
+        (
+            DIRECTORY,
+            THERE,
+            target(Kind.DIRECTORY, Kind.FILE),
+            "non-directory /srv/x/photos with directory",
+        ),
+        (FILE, THERE, target(Kind.MISSING, writable=False), "cannot write to /srv"),
+        (
+            FILE,
+            THERE,
+            TargetFacts(b"", b"x", Kind.MISSING, Kind.MISSING, False),
+            "does not exist",
+        ),
+        (
+            FILE,
+            THERE,
+            TargetFacts(b"/srv", b".", Kind.MISSING, Kind.MISSING, True),
+            "does not exist",
+        ),
+        (FILE, PodPath(None, "q", b"/srv/x/"), target(Kind.MISSING), "is not a directory"),
+    ],
+)
+def test_a_target_that_does_not_fit_is_refused(
+    found: SourceFacts, destination: PodPath, there: TargetFacts, part: str
+) -> None:
+    with pytest.raises(DestinationRefused) as caught:
+        place(HERE, found, destination, there)
+    assert part in str(caught.value)
+    assert caught.value.advice
+
+
+def test_no_target_directory_never_replaces_a_directory_by_a_file() -> None:
+    with pytest.raises(PodcpError):
+        place(HERE, FILE, THERE, target(Kind.DIRECTORY), no_target_directory=True)
+
+
+def test_a_directory_may_have_a_trailing_slash() -> None:
+    there = PodPath(None, "q", b"/srv/x/")
+    assert place(HERE, DIRECTORY, there, target(Kind.MISSING)) == Placement(b"/srv", b"x")
