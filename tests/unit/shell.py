@@ -1,0 +1,61 @@
+"""A shell in a root file system of a test userland."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests import userlands
+
+
+@dataclass(frozen=True)
+class Shell:
+    """Runs scripts by ``sh -c`` as a container would: another root, root's or another's rights."""
+
+    name: str
+    root: Path
+
+    @classmethod
+    def in_userland(cls, name: str, root: Path) -> Shell:
+        """Make a fresh root file system of the userland ``name`` at ``root``."""
+        root.mkdir()
+        userlands.build(name, root)
+        os.mknod(root / "dev/null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        (root / "dev/null").chmod(0o666)
+        return cls(name, root)
+
+    def command(self, script: str, uid: int = 0) -> list[str]:
+        """Return the argv that runs ``script`` in here."""
+        return ["chroot", f"--userspec={uid}:{uid}", str(self.root), "sh", "-c", script]
+
+    def run(
+        self, script: str, stdin: bytes = b"", uid: int = 0
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run ``script`` to its end."""
+        command = self.command(script, uid)
+        return subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False)
+
+    def start(self, script: str) -> subprocess.Popen[bytes]:
+        """Start ``script`` with pipes at its stdin and stdout."""
+        return subprocess.Popen(self.command(script), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def fresh(self, name: str) -> Path:
+        """Return the directory ``name`` in here, emptied."""
+        shutil.rmtree(self.root / name, ignore_errors=True)
+        (self.root / name).mkdir()
+        return self.root / name
+
+    def processes(self) -> list[int]:
+        """Return the ids of the processes that have this root."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if (entry / "root").readlink() == self.root:
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+        return found
