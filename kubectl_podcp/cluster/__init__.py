@@ -1,0 +1,1 @@
+"""The Kubernetes side: which cluster, which credentials, which Pod and container."""

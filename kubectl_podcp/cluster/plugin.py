@@ -1,0 +1,228 @@
+"""Exec credential plugins: run the user's program, read its ExecCredential.
+
+In: the user's entry with an ``exec`` section, the cluster's entry. Out: a :class:`Response`.
+Raises :class:`~kubectl_podcp.errors.KubeconfigError` whatever the plugin did wrong: there is
+no request without the credential that the kubeconfig asks for.
+
+The program runs until it ends: it may wait for a login in a browser. Ctrl-C ends it too, for it
+runs in our process group, and whatever interrupts us kills it.
+
+Source: client-go ``plugin/pkg/client/auth/exec/exec.go``. The ``kubernetes`` package has a
+runner of its own, which is not used: it hands our stdin to the plugin, which would eat what is
+being copied from there, runs it in another folder, and loses the reason of a failure on a
+terminal.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import selectors
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from kubectl_podcp.cluster.credentials import parse_time
+from kubectl_podcp.cluster.entries import Entry
+from kubectl_podcp.errors import KubeconfigError
+
+API_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
+_EXTENSION = "client.authentication.k8s.io/exec"
+_MAX_OUTPUT = 4 << 20
+"""Bytes of stdout that are read at most: tokens and certificates are far smaller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a plugin answered: a token, a certificate with its key (PEM), or all of them.
+
+    :param expires: seconds since the epoch, or ``None`` for never.
+    """
+
+    token: str = field(repr=False)
+    certificate: bytes = field(repr=False)
+    key: bytes = field(repr=False)
+    expires: float | None
+
+
+def run(user: Entry, cluster: Entry) -> Response:
+    """Run the plugin in ``user``'s ``exec`` section and return its answer.
+
+    :raises KubeconfigError: it cannot be started, fails, or answers with no credential.
+    """
+    plugin = user.section("exec")
+    version = plugin.text("apiVersion")
+    if version not in API_VERSIONS:
+        raise plugin.error(
+            f'the credential plugin\'s apiVersion "{version}" is not supported',
+            advice=f"Supported are {' and '.join(API_VERSIONS)}.",
+        )
+    interactive = _interactive(plugin)
+    document = _request(plugin, cluster, version, interactive)
+    environment = {
+        **os.environ,
+        **_environment(plugin),
+        "KUBERNETES_EXEC_INFO": json.dumps(document),
+    }
+    return _parse(_output(plugin, environment, interactive), version, plugin)
+
+
+def _interactive(plugin: Entry) -> bool:
+    """Whether the plugin gets our stdin: only a terminal, never data that is being copied."""
+    mode = plugin.text("interactiveMode") or "IfAvailable"
+    terminal = sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
+    if mode == "Always" and not terminal:
+        raise plugin.error(
+            "the credential plugin wants to ask questions, and standard input is no terminal"
+        )
+    return terminal and mode != "Never"
+
+
+def _request(plugin: Entry, cluster: Entry, version: str, interactive: bool) -> dict[str, Any]:
+    spec: dict[str, Any] = {"interactive": interactive}
+    if plugin.flag("provideClusterInfo"):
+        spec["cluster"] = _cluster_info(cluster)
+    return {"apiVersion": version, "kind": "ExecCredential", "spec": spec}
+
+
+def _cluster_info(cluster: Entry) -> dict[str, Any]:
+    """Return the cluster as ``pkg/apis/clientauthentication/v1/types.go`` writes it."""
+    copied = ("server", "tls-server-name", "insecure-skip-tls-verify", "proxy-url")
+    info = {key: cluster.values[key] for key in copied if cluster.has(key)}
+    authority = cluster.contents("certificate-authority")
+    if authority is not None:
+        info["certificate-authority-data"] = base64.b64encode(authority).decode("ascii")
+    for extension in cluster.values.get("extensions") or []:
+        if extension.get("name") == _EXTENSION:
+            info["config"] = extension.get("extension")
+    return info
+
+
+def _environment(plugin: Entry) -> dict[str, str]:
+    pairs = plugin.values.get("env") or []
+    try:
+        return {str(pair["name"]): str(pair["value"]) for pair in pairs}
+    except (KeyError, TypeError) as cause:
+        raise plugin.error("the credential plugin's env should list names and values") from cause
+
+
+def _executable(plugin: Entry) -> str:
+    """Return the program's path: on PATH, or relative to the kubeconfig if it has a slash."""
+    command = plugin.text("command")
+    if not command:
+        raise plugin.error("the credential plugin has no command")
+    if "/" in command:
+        return str(plugin.origin.parent / command)
+    found = shutil.which(command)
+    if found is None:
+        raise plugin.error(
+            f'the credential plugin "{command}" is not installed',
+            advice=plugin.text("installHint").strip() or f"Install {command}, or add it to PATH.",
+        )
+    return found
+
+
+def _output(plugin: Entry, environment: Mapping[str, str], interactive: bool) -> bytes:
+    """Run the program; return its stdout, show its stderr."""
+    command = plugin.text("command")
+    arguments = [_executable(plugin), *plugin.texts("args")]
+    try:
+        process = subprocess.Popen(
+            arguments,
+            env=environment,
+            stdin=None if interactive else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+        )
+    except (OSError, ValueError) as cause:
+        reason = getattr(cause, "strerror", None) or cause
+        raise plugin.error(
+            f'the credential plugin "{command}" cannot be started: {reason}',
+            advice=plugin.text("installHint").strip(),
+        ) from cause
+    with process:
+        try:
+            output, complaint = _communicate(process)
+            status = process.wait()
+        except BaseException:
+            process.kill()
+            raise
+    if status:
+        raise _failed(plugin, command, status, complaint)
+    return output
+
+
+def _communicate(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    """Return stdout and the end of stderr; stderr is shown as it comes: it may hold a prompt."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    output, complaint = b"", b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        selector.register(process.stderr, selectors.EVENT_READ)
+        while selector.get_map() and len(output) <= _MAX_OUTPUT:
+            # The timeout is for plugins that leave a daemon behind, which holds the pipes open.
+            ready = selector.select(timeout=0.2)
+            if not ready and process.poll() is not None:
+                break
+            for key, _ in ready:
+                data = os.read(key.fd, 1 << 16)
+                if not data:
+                    selector.unregister(key.fileobj)
+                elif key.fileobj is process.stdout:
+                    output += data
+                else:
+                    complaint = (complaint + data)[-4096:]
+                    _show(data, sys.stderr)
+    return output, complaint
+
+
+def _show(data: bytes, stream: IO[str] | None) -> None:
+    with suppress(OSError, ValueError):  # closed, or full: no reason to fail
+        if stream is not None:
+            stream.write(data.decode("utf-8", "replace"))
+            stream.flush()
+
+
+def _failed(plugin: Entry, command: str, status: int, complaint: bytes) -> KubeconfigError:
+    lines = [line.strip() for line in complaint.decode("utf-8", "surrogateescape").splitlines()]
+    said = [line for line in lines if line]
+    how = f"exit status {status}" if status > 0 else f"signal {-status}"
+    happened = f'the credential plugin "{command}" failed with {how}'
+    return plugin.error(
+        f"{happened}: {said[-1]}" if said else happened,
+        advice="Log in again, or run the plugin by hand to see more.",
+    )
+
+
+def _parse(output: bytes, version: str, plugin: Entry) -> Response:
+    """Read the ExecCredential; no error quotes it, for it is secret."""
+    try:
+        document = json.loads(output)
+        status = document["status"]
+        if document["apiVersion"] != version or document["kind"] != "ExecCredential":
+            raise plugin.error(
+                f"the credential plugin's answer is no ExecCredential of {version}",
+                advice="Its apiVersion in the kubeconfig and the plugin's own have to agree.",
+            )
+        expires = status.get("expirationTimestamp")
+        response = Response(
+            token=status.get("token") or "",
+            certificate=(status.get("clientCertificateData") or "").encode(),
+            key=(status.get("clientKeyData") or "").encode(),
+            expires=parse_time(expires) if expires else None,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        # "from None": the cause would quote the answer.
+        raise plugin.error("the credential plugin's answer is no ExecCredential") from None
+    if bool(response.certificate) != bool(response.key):
+        raise plugin.error("the credential plugin answered with half of a certificate and its key")
+    if not (response.token or response.certificate):
+        raise plugin.error("the credential plugin answered with neither token nor certificate")
+    return response
