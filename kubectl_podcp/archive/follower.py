@@ -1,0 +1,420 @@
+r"""A source's archive, read and rewritten as it passes.
+
+In: the stdout of the source's ``tar cf -`` and of the shell around it, in messages of any cut.
+Out, at once and in order: the pieces to send on, which are a canonical archive, and events about
+them. Bodies are neither copied nor scanned; a message of which nothing is rewritten leaves as
+the very object that came. No I/O; one thread at a time.
+
+What is read has this form, in EBNF::
+
+    stream    = { global | member } , zero block , zero block , { NUL } , trailer ;
+    member    = [ L | K | L K | K L | x ] , header , { sparse map block } , body ;
+    trailer   = "\n" , "podcp-" , nonce , " " , exit code , "\n" ;
+
+The trailer is written by the source's shell when its tar has ended, however it did. A nonce of
+128 random bits cannot be taken for data, and the source writes nothing more until it is told to:
+wherever a message ends with the trailer, the archive ends in front of it. So a tar that was
+killed inside a member, or that stopped there (busybox, when a file shrinks), is known as such.
+
+The zero blocks and what pads them do not go on: the caller has to put its
+:func:`~kubectl_podcp.archive.headers.marker` in front of the end, and writes it with
+:func:`~kubectl_podcp.archive.headers.end_of_archive`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from kubectl_podcp.archive.headers import (
+    BLOCK,
+    LONG_LINK,
+    LONG_NAME,
+    PAX,
+    PAX_GLOBAL,
+    REGULAR,
+    SPARSE,
+    ZERO_BLOCK,
+    HeaderError,
+    Member,
+    NotTar,
+    encode,
+    padded,
+    parse,
+)
+from kubectl_podcp.archive.members import Extension, check_global, settle
+from kubectl_podcp.archive.safety import MAX_NAME, Altered, Guard, LeftOut, Policy, Refused
+from kubectl_podcp.archive.sparse import (
+    MAX_EXTENTS,
+    SparseMap,
+    SparseRecords,
+    TextMap,
+    continued_map,
+    header_map,
+)
+from kubectl_podcp.archive.tape import Tape, zeros
+from kubectl_podcp.errors import IncompleteArchive, SourceFailed, printable
+
+MAX_PAX = 1024 * 1024
+"""The longest pax header. bsdtar puts extended attributes there, of up to 64 KiB each and twice
+over; libarchive itself long refused to read more than this."""
+
+TRAILER_MAX = len(b"\npodcp-") + 32 + len(b" 255\n")
+"""The length of the longest trailer."""
+
+_LONGEST = {LONG_NAME: MAX_NAME + 1, LONG_LINK: MAX_NAME + 1, PAX: MAX_PAX, PAX_GLOBAL: MAX_PAX}
+_EXTENSIONS = (LONG_NAME, LONG_LINK, PAX)
+_NONCE = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfArchive:
+    """Both zero blocks came: every member before is whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trailer:
+    """The source's tar has ended, and ``code`` is its exit code. Nothing comes after it."""
+
+    code: int
+
+
+Event = Member | LeftOut | Altered | EndOfArchive | Trailer
+"""``Member`` comes before any byte of that member; ``LeftOut`` instead of it, ``Altered`` after
+it, with the same member. ``EndOfArchive`` comes after the last byte."""
+
+
+class MalformedArchive(SourceFailed):
+    """What the source wrote is not an archive, or not from this byte on.
+
+    :param offset: where, in bytes from the stream's start.
+    """
+
+    def __init__(self, offset: int, why: str) -> None:
+        super().__init__(
+            f"the source did not write a tar archive: at byte {offset}, {why}",
+            advice="Something else than tar may write to stdout there, a login script for example.",
+        )
+        self.offset = offset
+
+
+class CutArchive(IncompleteArchive):
+    """The archive ended before its end.
+
+    :param total: bytes of archive that came; 0: the source's tar wrote nothing at all.
+    :param exit_code: of the source's tar; None if the session ended without a trailer.
+    :param member: the member inside which it ended; None between two, or in a header.
+    :param received: bytes of that member's body that came.
+    :param expected: bytes of that member's body that its header announced.
+    """
+
+    def __init__(
+        self, total: int, exit_code: int | None, member: Member | None, received: int, expected: int
+    ) -> None:
+        if exit_code is None:
+            reason = "the session ended without a trailer"
+            advice = "The container may have ended, or the connection: try again."
+        else:
+            reason = f"its tar ended with exit code {exit_code}"
+            advice = (
+                "The source's messages say why. A tar that is killed does this, and busybox's "
+                "when a file shrinks while it is read."
+            )
+        if not total:
+            happened = "the source wrote no archive"
+        elif member is None:
+            happened = f"the source's archive stops after {total} bytes, without its end"
+        else:
+            happened = (
+                f"the source's archive stops inside '{printable(member.name)}', "
+                f"after {received} of {expected} bytes"
+            )
+        super().__init__(f"{happened}: {reason}", advice=advice)
+        self.total = total
+        self.exit_code = exit_code
+        self.member = member
+        self.received = received
+        self.expected = expected
+
+
+_T = TypeVar("_T")
+# What the parser is made of: it yields what goes out, and None when it needs the next message.
+_Steps = Generator[bytes | Event | None, None, _T]
+
+
+class Follower:
+    """Follow one archive.
+
+    :param nonce: the copy's, 32 lower-case hexadecimal digits.
+    :param top: the one name under which every member must stand (see safety.py).
+    :raises ValueError: ``nonce`` or ``top`` is not of that form.
+    """
+
+    member: Member | None
+    """The member whose body is passing; None between two."""
+
+    received: int
+    """How many bytes came in."""
+
+    def __init__(self, nonce: str, top: bytes, policy: Policy | None = None) -> None:
+        if not _NONCE.fullmatch(nonce):
+            raise ValueError("a nonce is 32 lower-case hexadecimal digits")
+        self.member = None
+        self.received = 0
+        self._guard = Guard(top, nonce, policy or Policy())
+        self._tape = Tape()
+        self._parser = self._stream()
+        self._failure: Exception | None = None
+        # The headers at hand: the name for errors, and what is wrong with them.
+        self._name = b""
+        self._doubt: HeaderError | None = None
+        # The last body, as it stands in the archive.
+        self._last: Member | None = None
+        self._body_start = self._body_size = 0
+        # The end of the stream.
+        self._tail = b""
+        self._ended = False
+        self._trailer: Trailer | None = None
+        self._trailer_start = b"\npodcp-%b " % nonce.encode()
+        self._trailer_form = re.compile(self._trailer_start + rb"([0-9]{1,3})\n\Z")
+
+    def feed(self, data: bytes) -> Iterator[bytes | Event]:
+        """Take the next message; yield pieces to send on and events, in order.
+
+        The iterator does the work and must be read to its end before the next call. A piece is
+        never empty, and no longer than ``data`` or 32 KiB, whichever is more.
+
+        :raises Refused: a member that no destination should unpack; no byte of it was yielded.
+        :raises CutArchive: the trailer came before the end of the archive. What was yielded of
+            the last member may, where the trailer came in parts, hold a part of the trailer.
+        :raises MalformedArchive: this is no archive, or something follows its end.
+
+        After an error each further call raises it again.
+        """
+        if self._failure is not None:
+            raise self._failure
+        self.received += len(data)
+        self._tail = (self._tail + data[-TRAILER_MAX:])[-TRAILER_MAX:]
+        try:
+            trailer = None if self._ended else self._trailer_form.search(self._tail)
+            if trailer is None:
+                yield from self._read_on(data)
+                return
+            archive = data[: max(0, len(data) - len(trailer[0]))]
+            yield from self._read_on(archive)
+            if not self._ended:
+                raise self._cut(int(trailer[1]), len(trailer[0])) from self._doubt
+            yield from self._read_on(data[len(archive) :])
+        except Exception as error:
+            self._failure = error
+            raise
+
+    def end_of_input(self) -> None:
+        """Say that the session ended.
+
+        :raises CutArchive: the trailer has not come.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self._trailer is None:
+            raise self._cut(None, 0) from self._doubt
+
+    def _cut(self, exit_code: int | None, trailer: int) -> CutArchive:
+        end = self.received - trailer
+        received, expected = end - self._body_start, self._body_size
+        if received >= expected:
+            return CutArchive(end, exit_code, None, 0, 0)
+        # Not self.member: where the trailer filled up the body and its padding, that is None.
+        return CutArchive(end, exit_code, self._last, received, expected)
+
+    # The parser: one generator, which waits for the next message wherever one ends.
+
+    def _read_on(self, data: bytes) -> Iterator[bytes | Event]:
+        self._tape.load(data)
+        for item in self._parser:
+            if item is None:
+                return
+            yield item
+
+    def _stream(self) -> _Steps[None]:
+        try:
+            yield from self._archive()
+        except HeaderError as error:
+            # This may be the torn end of an archive, with the trailer inside what was taken for
+            # a header: then it is not the archive that is wrong.
+            offset = self._tape.offset
+            self._doubt = error
+            yield from self._read(TRAILER_MAX)
+            if isinstance(error, NotTar):
+                raise MalformedArchive(offset - BLOCK, str(error)) from error
+            raise Refused(self._name, str(error)) from error
+        yield from self._end()
+
+    def _archive(self) -> _Steps[None]:
+        while (block := (yield from self._read(BLOCK))) != ZERO_BLOCK:
+            yield from self._member(block)
+        if (yield from self._read(BLOCK)) != ZERO_BLOCK:
+            # GNU tar and bsdtar end here, busybox and toybox would read on.
+            raise NotTar("one zero block stands alone")
+        yield from self._tape.replace()
+        self._ended = True
+        yield EndOfArchive()
+
+    def _end(self) -> _Steps[None]:
+        """Read what follows the archive: zeros, the trailer, nothing."""
+        rest = yield from self._rest(b"")
+        while not (trailer := self._trailer_form.fullmatch(rest)):
+            if not self._may_be_trailer(rest):
+                raise MalformedArchive(self._tape.offset, "something follows the end")
+            yield from self._turn()
+            rest = yield from self._rest(rest)
+        self._trailer = Trailer(int(trailer[1]))
+        yield self._trailer
+        while not self._tape.left:
+            yield from self._turn()
+        raise MalformedArchive(self._tape.offset, "something follows the trailer")
+
+    def _rest(self, before: bytes) -> _Steps[bytes]:
+        """Return ``before`` and the rest of this message, without the zeros in front."""
+        rest = before + self._tape.take(self._tape.left)
+        yield from self._tape.replace()
+        return rest.lstrip(b"\0")
+
+    def _may_be_trailer(self, rest: bytes) -> bool:
+        start = self._trailer_start
+        return start.startswith(rest[: len(start)]) and (
+            len(rest) <= len(start) or re.fullmatch(rb"[0-9]{1,3}", rest[len(start) :]) is not None
+        )
+
+    def _member(self, block: bytes) -> _Steps[None]:
+        """Read one member, from its first header to the padding behind its body."""
+        header = self._parsed(block)
+        extension = None
+        if header.type == PAX_GLOBAL:
+            check_global((yield from self._extension_body(header)))
+            yield from self._tape.replace()
+            return
+        if header.type in _EXTENSIONS:
+            extension = Extension()
+            block, header = yield from self._extended(header, extension)
+        member, records = settle(header, extension)
+        self._name = member.name
+        sparse = None
+        if records is not None or member.type == SPARSE:
+            sparse = yield from self._sparse_map(block, member, records)
+            member = replace(member, type=REGULAR, size=sparse.size)
+        if not (yield from self._admitted(member)):
+            return
+        self._body_start = self._tape.offset
+        if sparse is None:
+            self._body_size = member.size
+            yield from self._keep(padded(member.size))
+        else:
+            self._body_size = sparse.stored
+            yield from self._expand(sparse)
+        self.member = None
+
+    def _parsed(self, block: bytes) -> Member:
+        header = parse(block)
+        self._name = header.name
+        return header
+
+    def _extended(self, header: Member, extension: Extension) -> _Steps[tuple[bytes, Member]]:
+        """Read the headers in front of a member's own into ``extension``; return its own."""
+        while header.type in _EXTENSIONS:
+            extension.add(header.type, (yield from self._extension_body(header)))
+            block = yield from self._read(BLOCK)
+            header = self._parsed(block)
+        return block, header
+
+    def _extension_body(self, header: Member) -> _Steps[bytes]:
+        if header.size > _LONGEST[header.type]:
+            raise HeaderError(f"a header of {header.size} bytes stands in front of it")
+        body = yield from self._read(padded(header.size))
+        return body[: header.size]
+
+    def _admitted(self, member: Member) -> _Steps[bool]:
+        """Let the rules decide; yield what they say and the header; return whether it goes on."""
+        verdict = self._guard.admit(member)
+        if isinstance(verdict, LeftOut):
+            yield verdict
+            yield from self._tape.replace()
+            return False
+        self.member = self._last = verdict.member if isinstance(verdict, Altered) else verdict
+        yield self.member
+        if isinstance(verdict, Altered):
+            yield verdict
+        canonical = encode(self._last)
+        if canonical == self._tape.held():
+            yield from self._tape.keep()
+        else:
+            yield from self._tape.replace(canonical)
+        return True
+
+    # Sparse files: expanded, for busybox and toybox do not know their formats.
+
+    def _sparse_map(
+        self, block: bytes, member: Member, records: SparseRecords | None
+    ) -> _Steps[SparseMap]:
+        """Read the map, wherever it stands."""
+        if records is None:
+            extents, more, size = header_map(block)
+            while more:
+                if len(extents) > MAX_EXTENTS:
+                    raise HeaderError(f"its sparse map has more than {MAX_EXTENTS} extents")
+                further, more = continued_map((yield from self._read(BLOCK)))
+                extents += further
+            return SparseMap.checked(extents, size, member.size)
+        if records.extents is not None:
+            return SparseMap.checked(records.extents, records.size, member.size)
+        text = TextMap()
+        while not text.add((yield from self._read(BLOCK))):
+            pass
+        return SparseMap.checked(text.extents(), records.size, member.size - text.length)
+
+    def _expand(self, sparse: SparseMap) -> _Steps[None]:
+        """Hand on the file that the map and the stored bytes make, and its padding."""
+        at = 0
+        for offset, length in sparse.extents:
+            if at < offset:
+                yield from self._tape.cut()
+                yield from zeros(offset - at)
+            yield from self._keep(length)
+            at = offset + length
+        yield from self._tape.cut()
+        yield from self._read(padded(sparse.stored) - sparse.stored)
+        yield from self._tape.replace()
+        yield from zeros(padded(sparse.size) - at)
+
+    # Reading
+
+    def _read(self, size: int) -> _Steps[bytes]:
+        """Read ``size`` bytes, which are undecided then."""
+        tape = self._tape
+        if size <= tape.left:
+            return tape.take(size)
+        parts = []
+        while size > tape.left:
+            size -= tape.left
+            parts.append(tape.take(tape.left))
+            yield from self._turn()
+        parts.append(tape.take(size))
+        return b"".join(parts)
+
+    def _keep(self, size: int) -> _Steps[None]:
+        """Let ``size`` bytes go on; what is undecided must have been decided."""
+        tape = self._tape
+        while size > tape.left:
+            size -= tape.left
+            tape.keep_next(tape.left)
+            yield from self._turn()
+        tape.keep_next(size)
+
+    def _turn(self) -> _Steps[None]:
+        """Hand on what is kept of this message, and wait for the next."""
+        kept = self._tape.turn()
+        if kept:
+            yield kept
+        yield None
