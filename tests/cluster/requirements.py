@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 
-from tests import userlands
+from tests import debian, userlands
 
 from . import binaries
 from .layout import ENVIRONMENT, ClusterError
@@ -56,20 +55,12 @@ def install() -> list[str]:
         there is no Go, which is not installed from here: Debian 12's is too old.
     """
     packages = missing()
-    if packages:
-        _install(packages)
+    try:
+        debian.install(packages)
+    except debian.CannotInstall as error:
+        raise ClusterError(str(error)) from error
     _check_go()
     return packages
-
-
-def _install(packages: list[str]) -> None:
-    wish = f"apt-get install {' '.join(packages)}"
-    if shutil.which("apt-get") is None:
-        raise ClusterError(f"no apt-get here; on Debian it would be: {wish}")
-    if os.geteuid() != 0:
-        raise ClusterError(f"not root, so this is left to you: {wish}")
-    _apt_get("update", "--quiet=2")
-    _apt_get("install", "--quiet=2", "--yes", "--no-install-recommends", *packages)
 
 
 def _check_go() -> None:
@@ -78,9 +69,3 @@ def _check_go() -> None:
             "missing Go 1.24 or later, to build Kubernetes: put its `go` on PATH\n"
             "or install it, as its own manual says, in /usr/local/go"
         )
-
-
-def _apt_get(*arguments: str) -> None:
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    if subprocess.run(["apt-get", *arguments], env=environment, check=False).returncode:
-        raise ClusterError(f"apt-get {arguments[0]} failed")
