@@ -126,7 +126,7 @@ _SEND = (
     _HEAD
     + r"""exec 3<&0
 cd -P -- "$directory" || exit 1
-tar cf - -- "$top" </dev/null 3<&- &
+tar cf - --numeric-owner -- "$top" </dev/null 3<&- &
 tar=$!
 trap '[ -z "$tar" ] || kill -9 "$tar"; exit 143' TERM
 ( read -r release <&3 || { kill $$; sleep 1; kill -9 $$; } ) >/dev/null 2>&1 &

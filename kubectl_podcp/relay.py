@@ -1,0 +1,427 @@
+"""The relay: one archive from a source's stdout to a destination's stdin, and the proof.
+
+::
+
+    source session                                                   destination session
+      stdout ──▶ source reader ──▶ filter ──▶ data channel ──▶ sender ──▶ stdin
+      stdin  ◀── release                                       marker, end of archive
+                                        destination reader ◀── stdout: ready, acknowledgement
+
+Three threads and the caller's. The **source reader** takes each message through the filter, which
+checks and rewrites it, into the data channel, a bounded queue: when the destination is slow, the
+queue fills, the reader stops reading, and TCP slows the source down. The **sender** empties it.
+The **destination reader** listens for what the destination's shell says. The caller's thread
+waits for the three; a signal or an exception there stops them.
+
+========================  =======================  ====================================
+signal                    set by                   waited for by
+========================  =======================  ====================================
+``stop``                  whoever fails first      all, at each place where they block
+``source_ended``          source reader            (state: the archive and trailer came)
+``source_released``       source reader            (state: the source's shell may end)
+``destination_writable``  destination reader       sender, before its first message
+``destination_ended``     destination reader       sender, after a send that failed
+========================  =======================  ====================================
+
+A copy is complete when the acknowledgement says so, and nothing else says so: neither
+``Success`` on the status channel, which a dying kubelet sends to both sides, nor a close code.
+
+Where a thread can block, and what wakes it: ``session.receive`` and ``session.send_stdin``
+(closing the session), the data channel's ``put`` and ``get`` (:meth:`DataChannel.open`), waiting
+for ``destination_writable`` (:meth:`Relay.stop` sets it). Errors: the first one wins and reaches
+the caller of :meth:`Relay.run`; what follows from our own stopping is dropped.
+"""
+
+from __future__ import annotations
+
+import queue
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import NoReturn
+from typing import Protocol as Interface
+
+from kubectl_podcp.archive.follower import Trailer
+from kubectl_podcp.archive.headers import end_of_archive, marker
+from kubectl_podcp.errors import (
+    ConnectionLost,
+    DestinationFailed,
+    IncompleteArchive,
+    NotAcknowledged,
+    PodcpError,
+    SourceFailed,
+)
+from kubectl_podcp.exec.channels import Event, Protocol, Status, Stderr, Stdout
+from kubectl_podcp.exec.session import Closed
+from kubectl_podcp.remote.feed import MESSAGE, Feed
+
+QUEUE_MESSAGES = 64
+"""Bound of the data channel, in messages of at most 32 KiB: 2 MiB on their way at the most."""
+
+LINGER = 0.5
+"""Seconds given to stderr after a failure: it comes on a channel of its own, maybe later."""
+
+ENDING = 2.0
+"""Seconds given to a session to end by itself after all that counts was said."""
+
+
+class Session(Interface):
+    """What the relay asks of an exec session (:class:`kubectl_podcp.exec.session.ExecSession`)."""
+
+    protocol: Protocol
+
+    def receive(self, timeout: float | None = None) -> Event | Closed: ...
+    def send_stdin(self, data: bytes) -> None: ...
+    def end_stdin(self) -> None: ...
+    def close(self) -> None: ...
+
+
+Filter = Callable[[bytes], Iterable[object]]
+"""Sees each stdout message of the source before it goes on, and gives what goes on instead:
+pieces of the archive (``bytes``) and events, of which the relay needs :class:`Trailer` alone."""
+
+
+class Stopped(Exception):
+    """The relay was stopped while this thread was blocked; never leaves this module."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """What the destination's shell says at its end.
+
+    :ivar tar: exit code of its tar.
+    :ivar marked: whether the archive's last member was found: all before it was delivered.
+    :ivar placed: exit code of putting the result in place.
+    """
+
+    tar: int
+    marked: bool
+    placed: int
+
+    @property
+    def proves_delivery(self) -> bool:
+        """Whether every byte arrived and stands in its place."""
+        return self.tar == 0 and self.marked and self.placed == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A copy that was acknowledged.
+
+    :ivar source_code: exit code of the source's tar; not 0 where it could not read everything.
+    :ivar sent: bytes of the archive.
+    """
+
+    source_code: int
+    sent: int
+    source_stderr: bytes
+    destination_stderr: bytes
+
+
+@dataclass(slots=True)
+class Signals:
+    """The relay's explicit signals; the module's table says who sets and who waits."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    source_ended: threading.Event = field(default_factory=threading.Event)
+    source_released: threading.Event = field(default_factory=threading.Event)
+    destination_writable: threading.Event = field(default_factory=threading.Event)
+    destination_ended: threading.Event = field(default_factory=threading.Event)
+
+
+class DataChannel:
+    """A bounded queue between one producer and one consumer that a stop opens at once."""
+
+    def __init__(self, stop: threading.Event, size: int = QUEUE_MESSAGES) -> None:
+        self._stop = stop
+        self._queue: queue.Queue[bytes | None] = queue.Queue(size)
+
+    def put(self, piece: bytes | None) -> None:
+        """Wait for room and put ``piece``; None is the end. Raises :class:`Stopped`."""
+        if not self._stop.is_set():
+            self._queue.put(piece)
+        if self._stop.is_set():
+            raise Stopped
+
+    def get(self) -> bytes | None:
+        """Wait for the next piece; None is the end. Raises :class:`Stopped`."""
+        piece = self._queue.get()
+        if self._stop.is_set():
+            raise Stopped
+        return piece
+
+    def open(self) -> None:
+        """Wake both sides; ``stop`` must be set, so that nobody blocks again.
+
+        The queue is emptied whole: a producer that was blocked needs room for its one pending
+        piece, beside the None that wakes a consumer. Nobody wakes it a second time.
+        """
+        with suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()
+        with suppress(queue.Full):  # then a consumer finds something to wake up by
+            self._queue.put_nowait(None)
+
+
+class Said:
+    """What a process said on stderr: its beginning and its end, 4 KiB each, as it came."""
+
+    LIMIT = 4096
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._tail = b""
+
+    def add(self, data: bytes) -> None:
+        """Note ``data``."""
+        room = self.LIMIT - len(self._head)
+        self._head += data[:room]
+        self._tail = (self._tail + data[room:])[-self.LIMIT :]
+
+    def __bytes__(self) -> bytes:
+        return self._head + self._tail
+
+
+class Relay:
+    """One source, one destination; see the module's theory. Use it once: :meth:`run`.
+
+    :param filter_stdout: see :data:`Filter`; called by the source reader alone. A
+        :class:`PodcpError` that it raises ends the copy.
+    :param end_of_source: called when the source's session ended without a trailer; raises.
+    :param feed: how the destination's stdin wants the archive.
+    """
+
+    def __init__(
+        self,
+        source: Session,
+        destination: Session,
+        *,
+        nonce: str,
+        filter_stdout: Filter,
+        end_of_source: Callable[[], None],
+        feed: Feed,
+    ) -> None:
+        # Set once.
+        self._source = source
+        self._destination = destination
+        self._nonce = nonce
+        self._filter = filter_stdout
+        self._end_of_source = end_of_source
+        self._feed = feed
+        self._said = re.compile(rb"^podcp-%s (ready|\d+ \d+ \d+)$" % nonce.encode("ascii"))
+        self.signals = Signals()
+        self._channel = DataChannel(self.signals.stop)
+        # Each written by one thread, read by the caller's after that thread ended.
+        self._source_code = 0
+        self._source_stderr = Said()
+        self._destination_stderr = Said()
+        self._sent = 0
+        self._marker_sent = False  # written by the sender, before the marker goes
+        # Guarded by _lock.
+        self._lock = threading.Lock()
+        self._error: BaseException | None = None
+
+    @property
+    def sent(self) -> int:
+        """Bytes of the archive sent so far; any thread may ask."""
+        return self._sent
+
+    def run(self) -> Outcome:
+        """Relay until the destination acknowledged; both sessions are closed at the end.
+
+        :raises PodcpError: the first thing that went wrong.
+        """
+        work = (self._read_source, self._send, self._read_destination)
+        threads = [threading.Thread(target=self._guard, args=(each,)) for each in work]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            self.stop()
+            for thread in threads:
+                if thread.ident is not None:
+                    thread.join()
+        if self._error is not None:
+            raise self._error
+        return Outcome(
+            self._source_code,
+            self._sent,
+            bytes(self._source_stderr),
+            bytes(self._destination_stderr),
+        )
+
+    def stop(self) -> None:
+        """Wake every thread at every place where it can block; any thread may call it, often."""
+        self.signals.stop.set()
+        self.signals.destination_writable.set()
+        self.signals.destination_ended.set()
+        self._channel.open()
+        self._source.close()
+        self._destination.close()
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Stopped:
+            pass
+        except BaseException as error:  # whatever it is, it must reach the caller
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        with self._lock:
+            if self._error is None and not self.signals.stop.is_set():
+                self._error = error
+                self.signals.stop.set()
+        self.stop()
+
+    # --- source reader -----------------------------------------------------------------------
+
+    def _read_source(self) -> None:
+        try:
+            for data in _stdout(self._source, self._source_stderr):
+                for item in _merged(self._filter(data)):
+                    if isinstance(item, bytes):
+                        self._channel.put(item)
+                    elif isinstance(item, Trailer):
+                        self._release(item.code)
+                        return
+            self._end_of_source()
+        except (SourceFailed, IncompleteArchive) as error:
+            _linger(self._source, self._source_stderr)
+            error.stderr = bytes(self._source_stderr)
+            raise
+
+    def _release(self, code: int) -> None:
+        """The archive and its trailer came: let the sender finish, and the source's shell end."""
+        if code not in (0, 1, 2):
+            raise SourceFailed(f"the source's tar ended with exit code {code}")
+        self._source_code = code
+        self.signals.source_ended.set()
+        self._channel.put(None)
+        # Nothing of the archive is on its way any more, so a failure here costs nothing.
+        with suppress(ConnectionLost, OSError):
+            self._source.send_stdin(b"\n")
+            self.signals.source_released.set()
+            _linger(self._source, self._source_stderr, ENDING)
+
+    # --- sender ------------------------------------------------------------------------------
+
+    def _send(self) -> None:
+        self.signals.destination_writable.wait()
+        try:
+            self._destination.send_stdin(self._feed.first)
+            while (piece := self._channel.get()) is not None:
+                self._send_all(self._feed.data(piece))
+                self._sent += len(piece)
+            self._marker_sent = True
+            last = marker(self._nonce)
+            last += end_of_archive(self._sent + len(last))
+            self._send_all(self._feed.data(last))
+            self._send_all(self._feed.end())
+            if self._destination.protocol is Protocol.V5:
+                self._destination.end_stdin()
+        except ConnectionLost:
+            # Why it was lost may have been said already, and is then worth more than this.
+            if not self.signals.destination_ended.wait(ENDING):
+                raise
+
+    def _send_all(self, messages: Iterable[bytes]) -> None:
+        for message in messages:
+            self._destination.send_stdin(message)
+
+    # --- destination reader ------------------------------------------------------------------
+
+    def _read_destination(self) -> None:
+        line = b""
+        for data in _stdout(self._destination, self._destination_stderr):
+            *lines, line = (line + data).split(b"\n")
+            line = line[-Said.LIMIT :]
+            for each in lines:
+                if self._hear(each):
+                    return
+        _raise_not_acknowledged(self._destination_stderr)
+
+    def _hear(self, line: bytes) -> bool:
+        """Act on a line of the destination's shell; return whether it was its last."""
+        match = self._said.match(line)
+        if not match:
+            return False
+        if match[1] == b"ready":
+            self.signals.destination_writable.set()
+            return False
+        self.signals.destination_ended.set()
+        tar, marked, placed = map(int, match[1].split())
+        acknowledgement = Acknowledgement(tar, marked == 1, placed)
+        if not acknowledgement.proves_delivery or not self._marker_sent:
+            _linger(self._destination, self._destination_stderr, LINGER)
+            _raise_refused(acknowledgement, self._destination_stderr)
+        if self._destination.protocol is Protocol.V5:  # on v4 it ends when we close it
+            _linger(self._destination, self._destination_stderr, ENDING)
+        return True
+
+
+def _stdout(session: Session, said: Said) -> Iterator[bytes]:
+    """Yield what the process writes to stdout until its session ends; note its stderr."""
+    while True:
+        event = session.receive()
+        if isinstance(event, Stdout):
+            yield event.data
+        elif isinstance(event, Stderr):
+            said.add(event.data)
+        elif isinstance(event, Status | Closed):
+            return
+
+
+def _linger(session: Session, said: Said, seconds: float = LINGER) -> None:
+    """Read on for at most ``seconds`` after each message, until the session ends."""
+    with suppress(TimeoutError, PodcpError, OSError):
+        while not isinstance(event := session.receive(seconds), Status | Closed):
+            if isinstance(event, Stderr):
+                said.add(event.data)
+
+
+def _merged(items: Iterable[object]) -> Iterator[object]:
+    """Join small pieces, cut large ones: a message costs the same whatever it carries."""
+    pieces: list[bytes] = []
+    size = 0
+    for item in items:
+        if isinstance(item, bytes) and size + len(item) <= MESSAGE:
+            pieces.append(item)
+            size += len(item)
+            continue
+        if pieces:
+            yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces, size = [], 0
+        if not isinstance(item, bytes):
+            yield item
+        elif len(item) <= MESSAGE:
+            pieces, size = [item], len(item)
+        else:
+            yield from (item[at : at + MESSAGE] for at in range(0, len(item), MESSAGE))
+    if pieces:
+        yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _raise_not_acknowledged(said: Said) -> NoReturn:
+    raise NotAcknowledged(
+        "the destination's session ended before it acknowledged the copy", stderr=bytes(said)
+    )
+
+
+def _raise_refused(acknowledgement: Acknowledgement, said: Said) -> NoReturn:
+    stderr = bytes(said)
+    if acknowledgement.tar:
+        raise DestinationFailed(
+            f"the destination's tar ended with exit code {acknowledgement.tar}", stderr=stderr
+        )
+    if not acknowledgement.marked:
+        raise NotAcknowledged(
+            "the destination's tar ended before the end of the archive", stderr=stderr
+        )
+    if acknowledgement.placed:
+        raise DestinationFailed("the copy could not be put in place", stderr=stderr)
+    raise NotAcknowledged("the destination acknowledged what was not sent yet", stderr=stderr)
