@@ -1,0 +1,1 @@
+"""One suite for both clusters: real TLS, real tar processes, real files."""
