@@ -7,7 +7,7 @@ all that can be known beforehand was found to be right. Raises :class:`PodcpErro
 
 from __future__ import annotations
 
-import secrets
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +36,7 @@ from kubectl_podcp.request import CopyRequest, pod_paths
 if TYPE_CHECKING:  # imported where they are used: they are what start-up takes its time for
     from kubectl_podcp.cluster.kubeconfig import Cluster
     from kubectl_podcp.cluster.pods import Pod
+    from kubectl_podcp.exec.handshake import ExecTarget
     from kubectl_podcp.exec.session import ExecSession
 
 PROBE_TIMEOUT = 20.0
@@ -128,27 +129,35 @@ class End:
 
     def open(self, script: str) -> ExecSession:
         """Return a session in which the container's ``sh`` runs ``script``."""
-        from kubectl_podcp.exec.session import ExecSession, ExecTarget
+        from kubectl_podcp.exec.session import ExecSession
 
-        target = ExecTarget(self.pod.namespace, self.pod.name, self.pod.container)
-        command = ["sh", "-c", script]
-        return ExecSession.open(self.cluster.endpoint, self.cluster.headers(), target, command)
+        return ExecSession.open(
+            self.cluster.endpoint, self.cluster.headers(), self._target(), ["sh", "-c", script]
+        )
 
     def run(self, script: str, timeout: float) -> bytes:
         """Run ``script`` to its end and return its stdout.
 
-        :raises ExecFailed: it could not be started, or did not end with 0.
+        :raises ServerError: it could not be started, or did not end with 0.
         """
-        from kubectl_podcp.exec.session import ExecTarget, run
+        from kubectl_podcp.exec.refusals import start_failure
+        from kubectl_podcp.exec.session import run
 
-        target = ExecTarget(self.pod.namespace, self.pod.name, self.pod.container)
-        command = ["sh", "-c", script]
-        completed = run(
-            self.cluster.endpoint, self.cluster.headers(), target, command, timeout=timeout
-        )
-        if not completed.status.success:
-            raise _not_started(self.pod, completed.status.message, completed.stderr)
-        return completed.stdout
+        target, command = self._target(), ["sh", "-c", script]
+        headers = self.cluster.headers()
+        done = run(self.cluster.endpoint, headers, target, command, timeout=timeout)
+        if done.status.exit_code is None:
+            raise start_failure(done.status, f"sh in {target}")
+        if done.status.exit_code:
+            raise ExecFailed(
+                f"sh in {target} ended with exit code {done.status.exit_code}", stderr=done.stderr
+            )
+        return done.stdout
+
+    def _target(self) -> ExecTarget:
+        from kubectl_podcp.exec.handshake import ExecTarget
+
+        return ExecTarget(self.pod.namespace, self.pod.name, self.pod.container)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +201,7 @@ def _plan(cluster: Cluster, request: CopyRequest) -> Plan:
 
 
 def _attempt(plan: Plan, tally: Tally) -> tuple[Outcome, tuple[str, str]]:
-    nonce = secrets.token_hex(16)
+    nonce = os.urandom(16).hex()
     source, destination = _open(plan, nonce)
     protocols = (source.protocol.value, destination.protocol.value)
     # toybox stops at a time before 1970, and takes the rest of the archive for a bad header.
@@ -306,11 +315,3 @@ def _check_not_into_itself(found: probe.Source, placement: Placement) -> None:
         raise DestinationRefused(
             f"cannot copy {printable(source)} into itself, {printable(placement.path)}"
         )
-
-
-def _not_started(pod: Pod, message: str, stderr: bytes) -> ExecFailed:
-    return ExecFailed(
-        f"sh did not run in {pod.namespace}/{pod.name} ({pod.container}): {message}",
-        advice="a copy needs sh and tar in both containers",
-        stderr=stderr,
-    )

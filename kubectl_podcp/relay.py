@@ -53,8 +53,7 @@ from kubectl_podcp.errors import (
     PodcpError,
     SourceFailed,
 )
-from kubectl_podcp.exec.channels import Event, Protocol, Status, Stderr, Stdout
-from kubectl_podcp.exec.session import Closed
+from kubectl_podcp.exec.channels import Closed, Event, Protocol, Status, Stderr, Stdout
 from kubectl_podcp.remote.feed import MESSAGE, Feed
 
 QUEUE_MESSAGES = 64

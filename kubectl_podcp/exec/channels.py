@@ -86,6 +86,17 @@ class Ignored:
     channel: int
 
 
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The server closed the session (RFC 6455, section 5.5.1); nothing comes after it.
+
+    1000 follows a status, but also a read error and an idle time-out: it proves nothing.
+    """
+
+    code: int
+    reason: str
+
+
 Event = Stdout | Stderr | Status | StreamClosed | Ignored
 
 

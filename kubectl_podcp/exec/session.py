@@ -1,7 +1,7 @@
 """An exec session: a command in a container, its stdin, stdout, stderr and status.
 
 In: where and what to run. Out: :class:`ExecSession`, whose events are those of
-:mod:`kubectl_podcp.exec.channels` and :class:`Closed`. Raises the errors of
+:mod:`kubectl_podcp.exec.channels`, :class:`Closed` among them. Raises the errors of
 :mod:`kubectl_podcp.errors`, :class:`Aborted` after :meth:`ExecSession.close`, and ``TimeoutError``.
 One thread may receive while another sends; any may close.
 
@@ -23,7 +23,7 @@ import websocket
 
 from kubectl_podcp.errors import ConnectionLost, PodcpError, ServerError, Unreachable
 from kubectl_podcp.exec import channels
-from kubectl_podcp.exec.channels import Event, Protocol, Status, Stderr, Stdout
+from kubectl_podcp.exec.channels import Closed, Event, Protocol, Status, Stderr, Stdout
 from kubectl_podcp.exec.deadline import Deadline
 from kubectl_podcp.exec.handshake import (
     ExecTarget,
@@ -48,17 +48,6 @@ MAX_OUTPUT = 1024 * 1024
 
 _PIECE = 32 * 1024
 _NO_STATUS_RECEIVED = 1005  # RFC 6455, section 7.1.5: a close frame without a code
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """The server closed the session (RFC 6455, section 5.5.1); nothing comes after it.
-
-    1000 follows a status, but also a read error and an idle time-out: it proves nothing.
-    """
-
-    code: int
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
