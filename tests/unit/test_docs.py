@@ -1,0 +1,29 @@
+"""What the documents promise is what the tests check."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.end_to_end import fidelity
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_limit_of_a_tar_is_documented_and_no_other() -> None:
+    """The list in docs/fidelity.md is the list by which the end-to-end suite compares trees."""
+    text = (ROOT / "docs/fidelity.md").read_text(encoding="utf-8")
+    section = text.split("## Limits of a destination's tar", 1)[1].split("\n## ", 1)[0]
+    items = [" ".join(item.split()) for item in re.findall(r"^- (.+(?:\n  .+)*)", section, re.M)]
+    assert [item.rstrip(".") for item in items] == list(fidelity.LIMITS)
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("tests/**/*.md")]
+    broken = [
+        f"{document.relative_to(ROOT)}: {target}"
+        for document in documents
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text("utf-8"))
+        if not (document.parent / target).exists()
+    ]
+    assert broken == []
