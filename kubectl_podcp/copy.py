@@ -23,11 +23,12 @@ from kubectl_podcp.errors import (
     DestinationRefused,
     ExecFailed,
     PodcpError,
+    ProtocolRefused,
     printable,
 )
 from kubectl_podcp.exec.channels import Protocol
 from kubectl_podcp.paths import Placement, PodPath
-from kubectl_podcp.relay import Outcome, Relay
+from kubectl_podcp.relay import PARTLY_PLACED, Outcome, Relay
 from kubectl_podcp.remote import probe, scripts
 from kubectl_podcp.remote.feed import ChunkedFeed, Feed, PlainFeed
 from kubectl_podcp.report import Report, Tally
@@ -127,12 +128,16 @@ class End:
     cluster: Cluster
     pod: Pod
 
-    def open(self, script: str) -> ExecSession:
+    def open(self, script: str, *protocols: Protocol) -> ExecSession:
         """Return a session in which the container's ``sh`` runs ``script``."""
         from kubectl_podcp.exec.session import ExecSession
 
         return ExecSession.open(
-            self.cluster.endpoint, self.cluster.headers(), self._target(), ["sh", "-c", script]
+            self.cluster.endpoint,
+            self.cluster.headers(),
+            self._target(),
+            ["sh", "-c", script],
+            protocols=protocols,
         )
 
     def run(self, script: str, timeout: float) -> bytes:
@@ -218,22 +223,35 @@ def _attempt(plan: Plan, tally: Tally) -> tuple[Outcome, tuple[str, str]]:
     try:
         return relay.run(), protocols
     except BaseException as error:
-        left = _sweep(plan, nonce)
+        swept = _sweep(plan, nonce)
         if isinstance(error, PodcpError):
-            error.left = error.left or left
+            error.left = "\n".join(filter(None, (_left(plan, relay), swept)))
         raise
 
 
 def _open(plan: Plan, nonce: str) -> tuple[ExecSession, ExecSession]:
     top = plan.found.facts.top
     gnu = plan.there.tar is probe.Tar.GNU
-    source = plan.source.open(scripts.send(plan.found.facts, nonce))
+    receive = scripts.receive(plan.placement, top, nonce, gnu=gnu)
+    source = _open_source(plan, scripts.send(plan.found.facts, nonce))
     try:
-        destination = plan.target.open(scripts.receive(plan.placement, top, nonce, gnu=gnu))
+        destination = plan.target.open(receive, Protocol.V5, Protocol.V4)
     except BaseException:
         source.close()
         raise
     return source, destination
+
+
+def _open_source(plan: Plan, script: str) -> ExecSession:
+    """Open the source's session, on v4 where the server has it.
+
+    A held source never needs its stdin ended, which is all that v5 adds; and on v4 the API server
+    passes the node's frames on instead of translating each, at a third of the CPU time.
+    """
+    try:
+        return plan.source.open(script, Protocol.V4)
+    except ProtocolRefused:
+        return plan.source.open(script, Protocol.V5)
 
 
 def _feed(plan: Plan, protocol: Protocol) -> Feed:
@@ -265,14 +283,27 @@ def _counted(follower: Follower, data: bytes, tally: Tally) -> Iterator[object]:
         yield item
 
 
+def _left(plan: Plan, relay: Relay) -> str:
+    """Return what is on the destination after a failure, as far as it can be known."""
+    acknowledgement = relay.acknowledgement
+    if acknowledgement is None and relay.marker_sent:
+        return (
+            f"everything was sent, but whether {printable(plan.placement.path)} is the new or the "
+            "old one is not known"
+        )
+    if acknowledgement is not None and acknowledgement.placed == PARTLY_PLACED:
+        return f"{printable(plan.placement.path)} has some of the new files; each is whole"
+    return f"{plan.destination} was not changed"
+
+
 def _sweep(plan: Plan, nonce: str) -> str:
-    """Remove what a failed copy left, and say what is on the destination now."""
+    """Remove the staging folder of a failed copy; return what to do where that is not certain."""
     directory = plan.placement.directory
-    stage = printable(paths.join(directory, scripts.staging_name(nonce)))
     with suppress(PodcpError, OSError):
         plan.target.run(scripts.sweep(directory, nonce), SWEEP_TIMEOUT)
-        return f"{plan.destination} was not changed"
-    return f"the destination could not be asked whether {stage} is still there; remove it"
+        return ""
+    stage = printable(paths.join(directory, scripts.staging_name(nonce)))
+    return f"remove {stage} there, if it is still there: {plan.destination.pod} did not answer"
 
 
 def _both(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:

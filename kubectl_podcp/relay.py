@@ -59,6 +59,9 @@ from kubectl_podcp.remote.feed import MESSAGE, Feed
 QUEUE_MESSAGES = 64
 """Bound of the data channel, in messages of at most 32 KiB: 2 MiB on their way at the most."""
 
+PARTLY_PLACED = 2
+"""What the destination's shell says where a merge stopped half-way."""
+
 LINGER = 0.5
 """Seconds given to stderr after a failure: it comes on a channel of its own, maybe later."""
 
@@ -92,7 +95,8 @@ class Acknowledgement:
 
     :ivar tar: exit code of its tar.
     :ivar marked: whether the archive's last member was found: all before it was delivered.
-    :ivar placed: exit code of putting the result in place.
+    :ivar placed: how putting the result in place ended: 0 done, 1 nothing was changed,
+        2 a merge stopped half-way.
     """
 
     tar: int
@@ -217,7 +221,8 @@ class Relay:
         self._source_stderr = Said()
         self._destination_stderr = Said()
         self._sent = 0
-        self._marker_sent = False  # written by the sender, before the marker goes
+        self.marker_sent = False  # written by the sender, before the marker goes
+        self.acknowledgement: Acknowledgement | None = None  # by the destination reader
         # Guarded by _lock.
         self._lock = threading.Lock()
         self._error: BaseException | None = None
@@ -316,7 +321,7 @@ class Relay:
             while (piece := self._channel.get()) is not None:
                 self._send_all(self._feed.data(piece))
                 self._sent += len(piece)
-            self._marker_sent = True
+            self.marker_sent = True
             last = marker(self._nonce)
             last += end_of_archive(self._sent + len(last))
             self._send_all(self._feed.data(last))
@@ -354,8 +359,8 @@ class Relay:
             return False
         self.signals.destination_ended.set()
         tar, marked, placed = map(int, match[1].split())
-        acknowledgement = Acknowledgement(tar, marked == 1, placed)
-        if not acknowledgement.proves_delivery or not self._marker_sent:
+        acknowledgement = self.acknowledgement = Acknowledgement(tar, marked == 1, placed)
+        if not acknowledgement.proves_delivery or not self.marker_sent:
             _linger(self._destination, self._destination_stderr, LINGER)
             _raise_refused(acknowledgement, self._destination_stderr)
         if self._destination.protocol is Protocol.V5:  # on v4 it ends when we close it

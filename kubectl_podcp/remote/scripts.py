@@ -11,6 +11,7 @@ What a script says to us, on its stdout, always carries the nonce:
 ``podcp-<nonce> ready``             destination: staging exists, the archive may come
 ``podcp-<nonce> <rc> <m> <p>``      destination: the acknowledgement. Its tar ended with ``rc``,
                                     the marker was found (``m`` is 1), placing ended with ``p``
+                                    (0 done, 1 nothing was changed, 2 a merge stopped half-way)
 ==================================  ===========================================================
 
 Each stands on a line of its own: a newline goes in front, whatever came before it. The nonce
@@ -229,7 +230,8 @@ merge() {
 place() {
   if [ -z "$name" ]; then
     depth=0
-    fits "$stage/$top" "$PWD" && merge "$stage/$top" .
+    fits "$stage/$top" "$PWD" || return 1
+    merge "$stage/$top" . || return 2
   else
     if exists "$name"; then fits "$stage/$top" "$PWD/$name" || return 1; fi
     [ "$top" = "$name" ] || mv -- "$stage/$top" "$stage/$name" && move "$stage/$name" .

@@ -127,6 +127,7 @@ def _odd(top: bytes) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
         (b"long", "x/" * 150 + "y"),
     ):
         link = member(top + b"/link-" + name, tarfile.SYMTYPE, linkname=target, mode=0o777)
+        link.uid, link.gid = 1000, 1001
         yield link, b""
     for number in range(3):
         first = (b"%b/d%02d/f%04d" % (top, number, number)).decode()

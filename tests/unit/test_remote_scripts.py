@@ -9,6 +9,8 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
+from urllib.parse import quote
 
 import pytest
 from hypothesis import example, given
@@ -292,7 +294,7 @@ def test_a_whole_archive_is_placed_under_its_name(shell: Shell, name: bytes) -> 
         answer, stderr = receive(shell, Placement(b"/srv", name), archive(), feed)
         assert (answer, stderr) == (b"0 1 0", b"")
         assert contents(srv / os.fsdecode(name)) == WHOLE
-        assert os.listdir(os.fsencode(srv)) == [name]
+        assert [os.fsencode(path.name) for path in srv.iterdir()] == [name]
 
 
 def test_modes_and_times_arrive(shell: Shell) -> None:
@@ -377,7 +379,7 @@ def test_a_merge_of_many_files_takes_few_processes(shell: Shell) -> None:
         tar.addfile(tarfile.TarInfo(STAGE))
     answer, _ = receive(shell, Placement(b"/srv", b""), packed.getvalue(), PlainFeed())
     assert answer == b"0 1 0"
-    assert sorted(map(int, os.listdir(srv))) == list(range(1000))
+    assert sorted(int(path.name) for path in srv.iterdir()) == list(range(1000))
 
 
 @pytest.mark.parametrize("conflict", ["sub", "file"])
@@ -453,6 +455,12 @@ def test_a_target_directory_that_vanished_is_an_answer(shell: Shell) -> None:
     assert b"nope" in stderr
 
 
+def test_the_longest_script_fits_in_a_request_line() -> None:
+    """It travels in the URL; proxies often take no more than 8 KiB (nginx's own default)."""
+    script = scripts.receive(Placement(b"/srv/" * 20, b"n" * 100), b"t" * 100, NONCE, gnu=True)
+    assert len(quote(script, safe="")) < 6.5 * 1024
+
+
 # --- sweeping ----------------------------------------------------------------------------------
 
 
@@ -469,7 +477,7 @@ def test_the_sweep_removes_a_staging_folder_and_nothing_else(shell: Shell) -> No
 # --- helpers -----------------------------------------------------------------------------------
 
 
-def until(stream: io.BufferedReader, end: bytes) -> None:
+def until(stream: IO[bytes], end: bytes) -> None:
     """Read until ``end`` was seen; the test's own time limit is the deadline."""
     seen = b""
     while not seen.endswith(end):
