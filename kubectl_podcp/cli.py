@@ -34,8 +34,9 @@ SIGNALLED = 128
 EXAMPLES = """\
 Both containers need sh and tar (GNU, busybox, bsdtar or toybox).
 
-A destination that is a directory receives the source under its own name, as with GNU cp -r;
--T makes the destination be the source, and SOURCE/. copies the contents of a directory.
+A destination that is a directory receives the source under its own name, as
+with GNU cp -r; -T makes the destination be the source, and SOURCE/. copies the
+contents of a directory.
 
 examples:
   # copy a tree from one Pod to another, into /srv/photos or as /srv/photos
@@ -48,7 +49,7 @@ examples:
   {prog} web-0:/data/. web-1:/data
 
 exit codes:
-  0 complete, 1 failed, 2 usage, 3 partial (some of the source could not be read),
+  0 complete, 1 failed, 2 usage, 3 partial (some of the source was unreadable),
   4 no access to the API server, 130 and 143 after a signal
 """
 
@@ -159,12 +160,15 @@ def _signals() -> Iterator[None]:
     """Turn the signals that ask a program to end into :class:`Interrupted`, in the main thread."""
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
+        for each in before:  # a second one ends us at once: both containers clean up by themselves
+            signal.signal(each, signal.SIG_DFL)
         raise Interrupted(number)
 
     before = {}
     with suppress(ValueError):  # not the main thread: somebody else takes care of signals
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            before[number] = signal.signal(number, interrupt)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                before[number] = signal.signal(number, interrupt)
     try:
         yield
     finally:

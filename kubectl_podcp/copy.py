@@ -22,6 +22,7 @@ from kubectl_podcp.archive.safety import Altered, LeftOut, Policy
 from kubectl_podcp.errors import (
     DestinationRefused,
     ExecFailed,
+    Interrupted,
     PodcpError,
     ProtocolRefused,
     printable,
@@ -207,39 +208,38 @@ def _plan(cluster: Cluster, request: CopyRequest) -> Plan:
 
 def _attempt(plan: Plan, tally: Tally) -> tuple[Outcome, tuple[str, str]]:
     nonce = os.urandom(16).hex()
-    source, destination = _open(plan, nonce)
-    protocols = (source.protocol.value, destination.protocol.value)
     # toybox stops at a time before 1970, and takes the rest of the archive for a bad header.
     policy = Policy(early_times=plan.there.tar is not probe.Tar.TOYBOX)
     follower = Follower(nonce, plan.found.facts.top, policy)
-    relay = Relay(
-        source,
-        destination,
-        nonce=nonce,
-        filter_stdout=lambda data: _counted(follower, data, tally),
-        end_of_source=follower.end_of_input,
-        feed=_feed(plan, destination.protocol),
-    )
+    source = _open_source(plan, scripts.send(plan.found.facts, nonce))
+    relay = None
     try:
-        return relay.run(), protocols
+        destination = _open_destination(plan, nonce)
+        try:
+            relay = Relay(
+                source,
+                destination,
+                nonce=nonce,
+                filter_stdout=lambda data: _counted(follower, data, tally),
+                end_of_source=follower.end_of_input,
+                feed=_feed(plan, destination.protocol),
+            )
+            return relay.run(), (source.protocol.value, destination.protocol.value)
+        finally:
+            destination.close()
     except BaseException as error:
         swept = _sweep(plan, nonce)
         if isinstance(error, PodcpError):
             error.left = "\n".join(filter(None, (_left(plan, relay), swept)))
         raise
-
-
-def _open(plan: Plan, nonce: str) -> tuple[ExecSession, ExecSession]:
-    top = plan.found.facts.top
-    gnu = plan.there.tar is probe.Tar.GNU
-    receive = scripts.receive(plan.placement, top, nonce, gnu=gnu)
-    source = _open_source(plan, scripts.send(plan.found.facts, nonce))
-    try:
-        destination = plan.target.open(receive, Protocol.V5, Protocol.V4)
-    except BaseException:
+    finally:
         source.close()
-        raise
-    return source, destination
+
+
+def _open_destination(plan: Plan, nonce: str) -> ExecSession:
+    gnu = plan.there.tar is probe.Tar.GNU
+    script = scripts.receive(plan.placement, plan.found.facts.top, nonce, gnu=gnu)
+    return plan.target.open(script, Protocol.V5, Protocol.V4)
 
 
 def _open_source(plan: Plan, script: str) -> ExecSession:
@@ -283,15 +283,19 @@ def _counted(follower: Follower, data: bytes, tally: Tally) -> Iterator[object]:
         yield item
 
 
-def _left(plan: Plan, relay: Relay) -> str:
+def _left(plan: Plan, relay: Relay | None) -> str:
     """Return what is on the destination after a failure, as far as it can be known."""
+    if relay is None or not relay.marker_sent:
+        return f"{plan.destination} was not changed"
     acknowledgement = relay.acknowledgement
-    if acknowledgement is None and relay.marker_sent:
+    if acknowledgement is None:
         return (
             f"everything was sent, but whether {printable(plan.placement.path)} is the new or the "
             "old one is not known"
         )
-    if acknowledgement is not None and acknowledgement.placed == PARTLY_PLACED:
+    if acknowledgement.proves_delivery:  # a signal came after it
+        return f"the copy is complete: {printable(plan.placement.path)} is the new one"
+    if acknowledgement.placed == PARTLY_PLACED:
         return f"{printable(plan.placement.path)} has some of the new files; each is whole"
     return f"{plan.destination} was not changed"
 
@@ -307,27 +311,36 @@ def _sweep(plan: Plan, nonce: str) -> str:
 
 
 def _both(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
-    """Run both at once, each within its own deadline; the first one's error wins."""
+    """Do both at once, each within its own deadline; the first one's error wins.
+
+    A signal does not wait for the thread: that ends by its deadline, without effect.
+    """
     result: list[T] = []
-    errors: list[BaseException] = []
+    errors: list[PodcpError] = []
+    bugs: list[BaseException] = []
 
     def run() -> None:
         try:
             result.append(first())
-        except BaseException as error:
+        except PodcpError as error:
             errors.append(error)
+        except BaseException as error:
+            bugs.append(error)
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=run, daemon=True)
     thread.start()
+    other: list[U] = []
     try:
-        other = second()
+        other.append(second())
+    except Interrupted:
+        raise
     except PodcpError as error:
         errors.append(error)
-    finally:
-        thread.join()
-    if errors:
-        raise errors[0]
-    return result[0], other
+    thread.join()
+    for failed in (bugs, errors):
+        if failed:
+            raise failed[0]
+    return result[0], other[0]
 
 
 def _same(one: Pod, other: Pod) -> bool:

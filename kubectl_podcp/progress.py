@@ -1,12 +1,12 @@
 """The bar: one line on a terminal that tells how far a copy is.
 
-A thread of its own reads a :class:`Tally` twice a second and writes; it ends with the context.
+A thread of its own reads a :class:`Tally` four times a second and writes; it ends with the context.
 Raises nothing: a terminal that went away must not end a copy.
 """
 
 from __future__ import annotations
 
-import shutil
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from typing import TextIO
 
 from kubectl_podcp.report import Tally, human_size
 
-INTERVAL = 0.5
+INTERVAL = 0.25
 """Seconds between two drawings."""
 
 SMOOTHING = 0.3
@@ -46,11 +46,16 @@ def _draw(tally: Tally, stream: TextIO, ended: threading.Event) -> None:
             newest = (tally.relayed - relayed) / (now - before)
             rate = newest if not rate else rate + SMOOTHING * (newest - rate)
             relayed, before = tally.relayed, now
-            columns = shutil.get_terminal_size().columns - 1
-            stream.write("\r\x1b[K" + line(tally, rate)[:columns])
+            stream.write("\r\x1b[K" + line(tally, rate)[: _columns(stream) - 1])
             stream.flush()
         stream.write("\r\x1b[K")
         stream.flush()
+
+
+def _columns(stream: TextIO) -> int:
+    with suppress(OSError, ValueError):  # no terminal, or one that does not tell
+        return int(os.environ.get("COLUMNS", 0)) or os.get_terminal_size(stream.fileno()).columns
+    return 80
 
 
 def line(tally: Tally, rate: float) -> str:
@@ -61,11 +66,11 @@ def line(tally: Tally, rate: float) -> str:
     files = "1 file" if tally.files == 1 else f"{tally.files:,} files"
     if not tally.total:
         return f"{files}  {human_size(tally.relayed)}  {human_size(rate)}/s"
-    share = min(tally.relayed / tally.total, 1.0)
+    passed = min(tally.relayed, tally.total)  # an archive is more than its contents
+    share = passed / tally.total
     bar = ("=" * int(share * BAR)).ljust(BAR)
-    left = max(tally.total - tally.relayed, 0)
-    eta = f"  ETA {_clock(left / rate)}" if rate else ""
-    sizes = f"{human_size(tally.relayed)} of {human_size(tally.total)}"
+    eta = f"  ETA {_clock((tally.total - passed) / rate)}" if rate else ""
+    sizes = f"{human_size(passed)} of {human_size(tally.total)}"
     return f"[{bar}] {share:4.0%}  {sizes}  {human_size(rate)}/s{eta}"
 
 

@@ -54,6 +54,7 @@ from kubectl_podcp.errors import (
     SourceFailed,
 )
 from kubectl_podcp.exec.channels import Closed, Event, Protocol, Status, Stderr, Stdout
+from kubectl_podcp.exec.deadline import Deadline
 from kubectl_podcp.remote.feed import MESSAGE, Feed
 
 QUEUE_MESSAGES = 64
@@ -135,7 +136,10 @@ class Signals:
 
 
 class DataChannel:
-    """A bounded queue between one producer and one consumer that a stop opens at once."""
+    """A bounded queue between one producer and one consumer that a stop opens at once.
+
+    :param size: its bound in messages, 2 or more: see :meth:`open`.
+    """
 
     def __init__(self, stop: threading.Event, size: int = QUEUE_MESSAGES) -> None:
         self._stop = stop
@@ -216,6 +220,7 @@ class Relay:
         self._said = re.compile(rb"^podcp-%s (ready|\d+ \d+ \d+)$" % nonce.encode("ascii"))
         self.signals = Signals()
         self._channel = DataChannel(self.signals.stop)
+        self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each thread's end
         # Each written by one thread, read by the caller's after that thread ended.
         self._source_code = 0
         self._source_stderr = Said()
@@ -242,8 +247,10 @@ class Relay:
         try:
             for thread in threads:
                 thread.start()
-            for thread in threads:
-                thread.join()
+            # Not join(): up to Python 3.12 it takes a thread for ended when a signal's exception
+            # leaves it (python/cpython#90882), and could then not wait for it below.
+            for _ in threads:
+                self._ended.get()
         finally:
             self.stop()
             for thread in threads:
@@ -251,6 +258,8 @@ class Relay:
                     thread.join()
         if self._error is not None:
             raise self._error
+        if self.acknowledgement is None:
+            raise NotAcknowledged("the copy was stopped before the destination acknowledged it")
         return Outcome(
             self._source_code,
             self._sent,
@@ -273,14 +282,16 @@ class Relay:
         except Stopped:
             pass
         except BaseException as error:  # whatever it is, it must reach the caller
-            self._fail(error)
+            self._note(error)
+            self.stop()
+        finally:
+            self._ended.put(None)
 
-    def _fail(self, error: BaseException) -> None:
+    def _note(self, error: BaseException) -> None:
+        """Take ``error`` for the caller's, unless another came first or we stopped by ourselves."""
         with self._lock:
             if self._error is None and not self.signals.stop.is_set():
                 self._error = error
-                self.signals.stop.set()
-        self.stop()
 
     # --- source reader -----------------------------------------------------------------------
 
@@ -295,7 +306,8 @@ class Relay:
                         return
             self._end_of_source()
         except (SourceFailed, IncompleteArchive) as error:
-            _linger(self._source, self._source_stderr)
+            self._note(error)
+            _linger(self._source, self._source_stderr, LINGER)
             error.stderr = bytes(self._source_stderr)
             raise
 
@@ -361,11 +373,28 @@ class Relay:
         tar, marked, placed = map(int, match[1].split())
         acknowledgement = self.acknowledgement = Acknowledgement(tar, marked == 1, placed)
         if not acknowledgement.proves_delivery or not self.marker_sent:
+            error = self._refusal(acknowledgement)
+            self._note(error)
             _linger(self._destination, self._destination_stderr, LINGER)
-            _raise_refused(acknowledgement, self._destination_stderr)
+            error.stderr = bytes(self._destination_stderr)
+            raise error
         if self._destination.protocol is Protocol.V5:  # on v4 it ends when we close it
             _linger(self._destination, self._destination_stderr, ENDING)
         return True
+
+    def _refusal(self, acknowledgement: Acknowledgement) -> PodcpError:
+        """Return what an acknowledgement that proves nothing says instead."""
+        if acknowledgement.tar and not self.signals.destination_writable.is_set():
+            return DestinationFailed("the destination could not make a folder to unpack in")
+        if acknowledgement.tar:
+            return DestinationFailed(
+                f"the destination's tar ended with exit code {acknowledgement.tar}"
+            )
+        if not acknowledgement.marked:
+            return NotAcknowledged("the destination's tar ended before the end of the archive")
+        if acknowledgement.placed:
+            return DestinationFailed("the copy could not be put in place")
+        return NotAcknowledged("the destination acknowledged what was not sent yet")
 
 
 def _stdout(session: Session, said: Said) -> Iterator[bytes]:
@@ -380,10 +409,11 @@ def _stdout(session: Session, said: Said) -> Iterator[bytes]:
             return
 
 
-def _linger(session: Session, said: Said, seconds: float = LINGER) -> None:
-    """Read on for at most ``seconds`` after each message, until the session ends."""
+def _linger(session: Session, said: Said, seconds: float) -> None:
+    """Read on for at most ``seconds``, until the session ends."""
+    deadline = Deadline(seconds)
     with suppress(TimeoutError, PodcpError, OSError):
-        while not isinstance(event := session.receive(seconds), Status | Closed):
+        while not isinstance(event := session.receive(deadline.remaining()), Status | Closed):
             if isinstance(event, Stderr):
                 said.add(event.data)
 
@@ -414,18 +444,3 @@ def _raise_not_acknowledged(said: Said) -> NoReturn:
     raise NotAcknowledged(
         "the destination's session ended before it acknowledged the copy", stderr=bytes(said)
     )
-
-
-def _raise_refused(acknowledgement: Acknowledgement, said: Said) -> NoReturn:
-    stderr = bytes(said)
-    if acknowledgement.tar:
-        raise DestinationFailed(
-            f"the destination's tar ended with exit code {acknowledgement.tar}", stderr=stderr
-        )
-    if not acknowledgement.marked:
-        raise NotAcknowledged(
-            "the destination's tar ended before the end of the archive", stderr=stderr
-        )
-    if acknowledgement.placed:
-        raise DestinationFailed("the copy could not be put in place", stderr=stderr)
-    raise NotAcknowledged("the destination acknowledged what was not sent yet", stderr=stderr)

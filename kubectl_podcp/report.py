@@ -91,8 +91,10 @@ class Report:
 
 def human_size(size: float) -> str:
     """Return ``size`` bytes in binary units: ``13.5 MiB``."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+    if size < 1024:
+        return f"{size:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
         size /= 1024
-    return f"{size:.1f} TiB"
+        if size < 1023.95:  # what is more rounds to 1024.0
+            return f"{size:.1f} {unit}"
+    return f"{size / 1024:.1f} TiB"

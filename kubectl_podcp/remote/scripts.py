@@ -298,7 +298,10 @@ def receive(placement: Placement, top: bytes, nonce: str, *, gnu: bool) -> str:
 _SWEEP = r"""
 cd -P -- "$directory" || exit 0
 tries=0
-while [ -e "$stage" ] && [ "$tries" -lt 20 ]; do tries=$((tries + 1)); sleep 0.1 || sleep 1; done
+while [ -e "$stage" ] && [ "$tries" -lt 20 ]; do
+  tries=$((tries + 1))
+  sleep 0.1 2>/dev/null || { sleep 1; tries=$((tries + 9)); }
+done
 clean
 [ ! -e "$stage" ]
 """

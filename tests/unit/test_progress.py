@@ -1,0 +1,183 @@
+"""The bar: its text, and that it neither outlives a copy nor ends one."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from kubectl_podcp import progress
+from kubectl_podcp.errors import Interrupted
+from kubectl_podcp.progress import line, shown
+from kubectl_podcp.report import Tally
+
+SECONDS = 10.0
+MIB = 1 << 20
+EMPTY_LINE = "\r\x1b[K"
+
+
+class Terminal(io.StringIO):
+    """A terminal of one line.
+
+    :ivar row: what stands on it.
+    :ivar drawn: set once something was drawn, and flushed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.row = ""
+        self.rows: list[str] = []
+        self.drawn = threading.Event()
+
+    def write(self, text: str) -> int:
+        """Draw; the line's erasure is the only control sequence it knows."""
+        before, erased, after = text.rpartition(EMPTY_LINE)
+        assert not before
+        self.row = after if erased else self.row + text
+        self.rows.append(self.row)
+        return len(text)
+
+    def flush(self) -> None:
+        """Show what was written."""
+        if self.row:
+            self.drawn.set()
+
+
+class Gone(Terminal):
+    """A terminal that went away."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def write(self, _text: str) -> int:
+        """Fail."""
+        self.drawn.set()
+        raise self._error
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Draw often; check that no thread is left."""
+    monkeypatch.setattr(progress, "INTERVAL", 0.01)
+    before = set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= before
+
+
+def tally(**fields: int) -> Tally:
+    """A tally with these fields."""
+    made = Tally()
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("so_far", "rate", "text"),
+    [
+        (tally(), 0.0, "0 files  0 B  0 B/s"),
+        (tally(files=1, relayed=2048), 512.0, "1 file  2.0 KiB  512 B/s"),
+        (tally(files=1234, relayed=3 * MIB), MIB, "1,234 files  3.0 MiB  1.0 MiB/s"),
+        (tally(files=1, relayed=512, total=0), 1.0, "1 file  512 B  1 B/s"),
+        (tally(total=MIB), 0.0, f"[{' ' * 24}]   0%  0 B of 1.0 MiB  0 B/s"),
+        (
+            tally(total=4 * MIB, relayed=MIB),
+            MIB,
+            f"[{'=' * 6}{' ' * 18}]  25%  1.0 MiB of 4.0 MiB  1.0 MiB/s  ETA 0:03",
+        ),
+        (
+            tally(total=7200 * MIB, relayed=0),
+            MIB,
+            f"[{' ' * 24}]   0%  0 B of 7.0 GiB  1.0 MiB/s  ETA 2:00:00",
+        ),
+        (
+            tally(total=100, relayed=40),
+            1.0,
+            f"[{'=' * 9}{' ' * 15}]  40%  40 B of 100 B  1 B/s  ETA 1:00",
+        ),
+        (
+            tally(total=5, relayed=10240),
+            1.0,
+            f"[{'=' * 24}] 100%  5 B of 5 B  1 B/s  ETA 0:00",
+        ),
+    ],
+)
+def test_the_text(so_far: Tally, rate: float, text: str) -> None:
+    assert line(so_far, rate) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(59.4, "0:59"), (59.6, "1:00"), (3599.7, "1:00:00")])
+def test_the_clock_turns_over(seconds: float, text: str) -> None:
+    assert line(tally(total=1000 * MIB), 1000 * MIB / seconds).endswith(f"ETA {text}")
+
+
+def test_the_line_is_drawn_while_the_copy_runs_and_empty_afterwards() -> None:
+    terminal = Terminal()
+    with shown(tally(files=3), terminal):
+        assert terminal.drawn.wait(SECONDS)
+        assert terminal.row.startswith("3 files")
+    assert terminal.row == ""
+
+
+def test_what_is_drawn_follows_the_tally() -> None:
+    terminal = Terminal()
+    so_far = tally(files=3)
+    with shown(so_far, terminal):
+        assert terminal.drawn.wait(SECONDS)
+        so_far.files, so_far.relayed = 4, MIB
+        terminal.drawn.clear()
+        assert terminal.drawn.wait(SECONDS)  # may have been on its way before the change
+        terminal.drawn.clear()
+        assert terminal.drawn.wait(SECONDS)
+    assert any(row.startswith("4 files  1.0 MiB") for row in terminal.rows)
+
+
+def test_the_line_never_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrapped line could not be erased any more."""
+    monkeypatch.setenv("COLUMNS", "20")
+    terminal = Terminal()
+    with shown(tally(total=MIB, relayed=MIB // 2), terminal):
+        assert terminal.drawn.wait(SECONDS)
+    assert max(map(len, terminal.rows)) == 19
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "gone"), OSError(5, "gone"), ValueError()])
+def test_a_terminal_that_went_away_does_no_harm(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unhandled: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", unhandled.append)
+    terminal = Gone(error)
+    with shown(tally(), terminal):
+        assert terminal.drawn.wait(SECONDS)
+    assert unhandled == []
+
+
+@pytest.mark.parametrize("error", [Interrupted(2), ValueError("a bug")])
+def test_an_error_of_the_copy_passes_through_and_the_line_is_empty(error: Exception) -> None:
+    terminal = Terminal()
+
+    def fail() -> None:
+        assert terminal.drawn.wait(SECONDS)
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        _shown_while(terminal, fail)
+    assert caught.value is error
+    assert terminal.row == ""
+
+
+def test_a_copy_that_ends_at_once_draws_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "INTERVAL", SECONDS)
+    terminal = Terminal()
+    with shown(tally(files=3), terminal):
+        pass
+    assert terminal.rows == [""]
+
+
+def _shown_while(terminal: Terminal, work: Callable[[], None]) -> None:
+    with shown(tally(), terminal):
+        work()

@@ -1,0 +1,112 @@
+"""What is counted, and the line that a user reads at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from kubectl_podcp.archive.headers import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Member
+from kubectl_podcp.report import MAX_NOTICES, Report, Tally, human_size
+
+KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
+
+
+def member(kind: bytes = REGULAR, size: int = 0, name: bytes = b"a") -> Member:
+    """A member; what is not counted does not matter."""
+    return Member(name, kind, size, 0o644, 0, 0, 0)
+
+
+def report(**changes: object) -> Report:
+    """A copy of one file, with ``changes``."""
+    one = Report(
+        status="complete",
+        source="web-0:/a",
+        destination="web-1:/b",
+        target=b"/b",
+        files=1,
+        directories=0,
+        size=13 * MIB + 512 * KIB,
+        seconds=2.0,
+        protocols=("v5.channel.k8s.io", "v4.channel.k8s.io"),
+    )
+    return dataclasses.replace(one, **changes)  # type: ignore[arg-type]
+
+
+def test_files_and_directories_are_counted_apart() -> None:
+    tally = Tally()
+    for each in (
+        member(DIRECTORY, name=b"a"),
+        member(REGULAR, 5),
+        member(REGULAR, 1 << 40),
+        member(SYMLINK),
+        member(HARD_LINK),
+    ):
+        tally.add(each)
+    assert (tally.files, tally.directories, tally.size) == (4, 1, 5 + (1 << 40))
+
+
+def test_notices_name_the_member_and_cannot_command_a_terminal() -> None:
+    tally = Tally()
+    tally.note(member(name=b"a\x1b[2J\nb\xff"), "left out, a socket")
+    assert tally.notices == ["a\\x1b[2J\\x0ab\\xff: left out, a socket"]
+
+
+def test_of_many_notices_the_first_are_kept_and_the_others_counted() -> None:
+    tally = Tally()
+    for number in range(MAX_NOTICES + 7):
+        tally.note(member(name=b"%d" % number), "left out")
+    assert len(tally.notices) == MAX_NOTICES
+    assert tally.notices[-1] == f"{MAX_NOTICES - 1}: left out"
+    assert tally.more_notices == 7
+
+
+def test_each_tally_has_its_own_notices() -> None:
+    Tally().note(member(), "left out")
+    assert Tally().notices == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, "complete: 1 file, 13.5 MiB in 2.0 s (6.8 MiB/s, at /b)"),
+        ({"files": 0, "size": 0}, "complete: 0 files, 0 B in 2.0 s (0 B/s, at /b)"),
+        (
+            {"files": 1_234_567, "status": "partial"},
+            "partial: 1,234,567 files, 13.5 MiB in 2.0 s (6.8 MiB/s, at /b)",
+        ),
+        ({"seconds": 0.0, "size": 7}, "complete: 1 file, 7 B in 0.0 s (0 B/s, at /b)"),
+        (
+            {"target": b"/\x1b]0;x\xff", "size": 1},
+            "complete: 1 file, 1 B in 2.0 s (0 B/s, at /\\x1b]0;x\\xff)",
+        ),
+    ],
+)
+def test_the_summary_is_one_line(changes: dict[str, object], line: str) -> None:
+    assert report(**changes).summary() == line
+
+
+def test_a_report_does_not_change() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        report().status = "partial"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (1, "1 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (1536, "1.5 KiB"),
+        (MIB - 52 * KIB, "972.0 KiB"),
+        (MIB, "1.0 MiB"),
+        (GIB, "1.0 GiB"),
+        (1023.9 * GIB, "1023.9 GiB"),
+        (TIB, "1.0 TiB"),
+        (5000 * TIB, "5000.0 TiB"),
+        (0.4, "0 B"),
+    ],
+)
+def test_sizes_for_humans(size: float, text: str) -> None:
+    assert human_size(size) == text
