@@ -1,7 +1,8 @@
 """Bad input: a clear error at once, with the right exit code, and nothing done anywhere.
 
 Where it can be known without looking into a container, no session is opened; and no session that
-copies, where looking was enough. Only the embedded cluster can be asked for that. All happens below /bad, where no other test looks.
+copies, where looking was enough. Only the embedded cluster can be asked for that. All happens
+below /bad, where no other test looks.
 """
 
 from __future__ import annotations
@@ -92,9 +93,7 @@ def destination(cluster: ClusterUnderTest) -> Iterator[TestPod]:
     """A Pod with something old in /bad/srv, which must still be there when the test is over."""
     pod = cluster.pod("gnu-1")
     pod.fresh("/bad/srv")
-    pod.sh(
-        "mkdir -p /bad/srv/directory/file /bad/srv/tree-file; echo old >/bad/srv/old; echo old >/bad/srv/tree"
-    )
+    pod.sh("cd /bad/srv; mkdir -p directory/file tree-file; echo old >old; echo old >tree")
     before = trees.look(pod, "/bad", "srv")
     yield pod
     assert trees.look(pod, "/bad", "srv") == before

@@ -139,7 +139,8 @@ def arranged(
     source, destination = cluster.pod(f"{userland}-0"), cluster.pod(f"{userland}-1")
     destination.fresh("/cut/srv")
     destination.sh(
-        "mkdir /cut/srv/tree; cd /cut/srv/tree; echo old >f1; echo older >kept; ln -s kept f2; chmod 640 f1"
+        "mkdir /cut/srv/tree; cd /cut/srv/tree; "
+        "echo old >f1; echo older >kept; ln -s kept f2; chmod 640 f1"
     )
     return Route(cluster, version, source, destination, sources[userland], there(destination))
 
