@@ -34,3 +34,5 @@ def populate(root: Path) -> None:
         (photos / name).write_bytes(noise.randbytes(size << 20))
         os.utime(photos / name, (_TAKEN, _TAKEN))
     (photos / "newest.jpg").symlink_to(f"{_ALBUMS[-1]}/picture-{_THUMBNAILS - 1:04}.jpg")
+    for path in (*photos.iterdir(), photos):
+        os.utime(path, (_TAKEN, _TAKEN), follow_symlinks=False)

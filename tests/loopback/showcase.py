@@ -20,6 +20,7 @@ from tests.loopback.isolation import CannotIsolate
 from tests.loopback.server import Server
 
 DIST = Path(__file__).parents[2] / "dist"
+TREES = (("web-0", "shop", "data/photos"), ("store-0", "backup", "srv/photos"))
 SOURCE, DESTINATION = "shop/web-0:/data/photos", "backup/store-0:/srv/photos"
 
 
@@ -34,6 +35,8 @@ def main() -> int:
 
 
 def _show(server: Server) -> int:
+    for pod, namespace, _ in TREES:  # unpacked here, not while the copy waits for it
+        _ = server.pod(pod, namespace).containers[0].root
     command = ["kubectl", "podcp"] if shutil.which("kubectl") else [str(DIST / "kubectl-podcp")]
     name = " ".join([Path(command[0]).name, *command[1:]])
     print("An embedded cluster is running, with the Pods shop/web-0 and backup/store-0.\n")
@@ -47,9 +50,8 @@ def _show(server: Server) -> int:
     if done.returncode:
         return done.returncode
     print("\nsha256 over all names, modes, times and contents:")
-    trees = (("web-0", "shop", "data/photos"), ("store-0", "backup", "srv/photos"))
     sums = []
-    for pod, namespace, path in trees:
+    for pod, namespace, path in TREES:
         root = server.pod(pod, namespace).containers[0].root / path
         sums.append(checksum(root))
         print(f"  {sums[-1]}  {namespace}/{pod}:/{path}")
