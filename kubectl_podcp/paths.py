@@ -9,12 +9,16 @@ source. Paths in containers are POSIX paths and therefore ``bytes``: a name need
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from enum import Enum
 
 from kubectl_podcp.errors import DestinationRefused, UsageError, printable
 
 GRAMMAR = "[[namespace/]pod:]path"
+
+_NAME = re.compile(rb"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
+"""A DNS subdomain (RFC 1123), which names of Pods and namespaces are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +91,12 @@ def _pod(head: bytes, word: bytes) -> tuple[str | None, str]:
             advice="in front of the colon stand a Pod, or a namespace and a Pod; "
             "write a path on this machine that has a colon as ./name:with:colon",
         )
-    try:
-        names = [part.decode("ascii") for part in parts]
-    except UnicodeDecodeError:
-        raise UsageError(f"'{printable(head)}' is no name of a Pod") from None
+    if not all(map(_NAME.fullmatch, parts)):
+        raise UsageError(
+            f"'{printable(head)}' is no name of a Pod",
+            advice="names are of small letters, digits, '-' and '.'",
+        )
+    names = [part.decode("ascii") for part in parts]
     return (names[0] if len(names) == 2 else None), names[-1]
 
 

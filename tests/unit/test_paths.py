@@ -53,6 +53,8 @@ def test_a_word_is_split_at_its_first_colon(word: str | bytes, expected: object)
         ("a/b/c:/data", "[[namespace/]pod:]path"),
         ("shop/:/data", "[[namespace/]pod:]path"),
         ("pöd:/data", "no name of a Pod"),
+        ("a\x1b[2Jb:/data", "no name of a Pod"),
+        ("C:\\data", "no name of a Pod"),
         ("web-0:/a\0b", "NUL"),
     ],
 )

@@ -1,0 +1,13 @@
+"""What holds for all suites."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+# In CI the same examples each time: a red run must be the change's fault. Elsewhere new ones,
+# which is how the odd case gets found. Machines differ too much for hypothesis' own deadline.
+settings.register_profile("ci", derandomize=True, deadline=None)
+settings.register_profile("anywhere", deadline=None)
+settings.load_profile("ci" if os.environ.get("CI") else "anywhere")
