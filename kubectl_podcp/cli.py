@@ -17,6 +17,7 @@ from typing import NoReturn
 from kubectl_podcp._version import __version__
 from kubectl_podcp.errors import AccessError, Interrupted, PodcpError, UsageError, printable
 from kubectl_podcp.report import Report, Tally
+from kubectl_podcp.request import STALL_TIMEOUT, CopyRequest, pod_paths
 
 COMPLETE = 0
 """Everything was copied, and that is proved."""
@@ -109,6 +110,13 @@ def parser(prog: str) -> Parser:
         action="store_true",
         help="let DESTINATION be the source, even where a directory of that name exists",
     )
+    add(
+        "--stall-timeout",
+        metavar="SECONDS",
+        type=float,
+        default=STALL_TIMEOUT,
+        help="fail when nothing moves for so long (60; 0 is never)",
+    )
     add("-q", "--quiet", action="store_true", help="print errors only")
     add("--version", action="version", version=f"%(prog)s {__version__}")
     return made
@@ -119,7 +127,6 @@ def _run(argv: Sequence[str]) -> int:
     options = parser("kubectl podcp" if is_plugin else "kubectl-podcp").parse_args(argv[1:])
     from kubectl_podcp import progress
     from kubectl_podcp.copy import carry_out
-    from kubectl_podcp.request import CopyRequest, pod_paths
 
     request = CopyRequest(
         *pod_paths(options.source, options.destination),
@@ -128,6 +135,7 @@ def _run(argv: Sequence[str]) -> int:
         context=options.context,
         kubeconfig=options.kubeconfig,
         no_target_directory=options.no_target_directory,
+        stall_timeout=options.stall_timeout,
     )
     tally = Tally()
     bar = sys.stderr.isatty() and not options.quiet

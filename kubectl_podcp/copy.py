@@ -33,7 +33,7 @@ from kubectl_podcp.relay import PARTLY_PLACED, Outcome, Relay
 from kubectl_podcp.remote import probe, scripts
 from kubectl_podcp.remote.feed import ChunkedFeed, Feed, PlainFeed
 from kubectl_podcp.report import Report, Tally
-from kubectl_podcp.request import CopyRequest, pod_paths
+from kubectl_podcp.request import STALL_TIMEOUT, CopyRequest, pod_paths
 
 if TYPE_CHECKING:  # imported where they are used: they are what start-up takes its time for
     from kubectl_podcp.cluster.kubeconfig import Cluster
@@ -60,6 +60,7 @@ def copy(
     context: str | None = None,
     kubeconfig: str | None = None,
     no_target_directory: bool = False,
+    stall_timeout: float = STALL_TIMEOUT,
     tally: Tally | None = None,
     on_notice: Callable[[str], None] | None = None,
 ) -> Report:
@@ -73,6 +74,8 @@ def copy(
     :param context: of the kubeconfig; by default its current context.
     :param kubeconfig: a file; by default what kubectl would read.
     :param no_target_directory: make the destination be the source, even where a directory exists.
+    :param stall_timeout: seconds for which the source may give, or the destination take, nothing
+        before that is an error; 0 is for ever.
     :param tally: is kept up to date while the copy runs; any thread may read it.
     :param on_notice: is told what a user should know, a sentence each, as it turns up.
     :returns: the report of a copy that was proved complete (or complete as far as the source
@@ -87,6 +90,7 @@ def copy(
         context=context,
         kubeconfig=kubeconfig,
         no_target_directory=no_target_directory,
+        stall_timeout=stall_timeout,
     )
     return carry_out(request, tally or Tally(), on_notice or (lambda _: None))
 
@@ -176,6 +180,7 @@ class Plan:
     there: probe.Target
     placement: Placement
     destination: PodPath
+    stall_timeout: float
 
 
 def _plan(cluster: Cluster, request: CopyRequest) -> Plan:
@@ -203,7 +208,7 @@ def _plan(cluster: Cluster, request: CopyRequest) -> Plan:
     )
     if _same(source.pod, target.pod):
         _check_not_into_itself(found, placement)
-    return Plan(source, target, found, there, placement, request.destination)
+    return Plan(source, target, found, there, placement, request.destination, request.stall_timeout)
 
 
 def _attempt(plan: Plan, tally: Tally) -> tuple[Outcome, tuple[str, str]]:
@@ -223,6 +228,7 @@ def _attempt(plan: Plan, tally: Tally) -> tuple[Outcome, tuple[str, str]]:
                 filter_stdout=lambda data: _counted(follower, data, tally),
                 end_of_source=follower.end_of_input,
                 feed=_feed(plan, destination.protocol),
+                stall_timeout=plan.stall_timeout or None,
             )
             return relay.run(), (source.protocol.value, destination.protocol.value)
         finally:
@@ -239,7 +245,9 @@ def _attempt(plan: Plan, tally: Tally) -> tuple[Outcome, tuple[str, str]]:
 def _open_destination(plan: Plan, nonce: str) -> ExecSession:
     gnu = plan.there.tar is probe.Tar.GNU
     script = scripts.receive(plan.placement, plan.found.facts.top, nonce, gnu=gnu)
-    return plan.target.open(script, Protocol.V5, Protocol.V4)
+    session = plan.target.open(script, Protocol.V5, Protocol.V4)
+    session.stall_timeout = plan.stall_timeout or None
+    return session
 
 
 def _open_source(plan: Plan, script: str) -> ExecSession:
@@ -316,31 +324,29 @@ def _both(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
     A signal does not wait for the thread: that ends by its deadline, without effect.
     """
     result: list[T] = []
-    errors: list[PodcpError] = []
-    bugs: list[BaseException] = []
+    errors: list[BaseException] = []
 
     def run() -> None:
         try:
             result.append(first())
-        except PodcpError as error:
-            errors.append(error)
         except BaseException as error:
-            bugs.append(error)
+            errors.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    other: list[U] = []
     try:
-        other.append(second())
+        other = second()
     except Interrupted:
         raise
-    except PodcpError as error:
-        errors.append(error)
+    except PodcpError:
+        thread.join()
+        if errors:
+            raise errors[0] from None
+        raise
     thread.join()
-    for failed in (bugs, errors):
-        if failed:
-            raise failed[0]
-    return result[0], other[0]
+    if errors:
+        raise errors[0]
+    return result[0], other
 
 
 def _same(one: Pod, other: Pod) -> bool:

@@ -20,15 +20,16 @@ signal                    set by                   waited for by
 ``source_ended``          source reader            (state: the archive and trailer came)
 ``source_released``       source reader            (state: the source's shell may end)
 ``destination_writable``  destination reader       sender, before its first message
-``destination_ended``     destination reader       sender, after a send that failed
+``destination_ended``     destination reader       sender, after its last message
 ========================  =======================  ====================================
 
 A copy is complete when the acknowledgement says so, and nothing else says so: neither
 ``Success`` on the status channel, which a dying kubelet sends to both sides, nor a close code.
 
 Where a thread can block, and what wakes it: ``session.receive`` and ``session.send_stdin``
-(closing the session), the data channel's ``put`` and ``get`` (:meth:`DataChannel.open`), waiting
-for ``destination_writable`` (:meth:`Relay.stop` sets it). Errors: the first one wins and reaches
+(closing the session, and the session's stall time-out), the data channel's ``put`` and ``get``
+(:meth:`DataChannel.open`), waiting for a signal (:meth:`Relay.stop` sets it, and each has its
+time limit below). Errors: the first one wins and reaches
 the caller of :meth:`Relay.run`; what follows from our own stopping is dropped.
 """
 
@@ -43,7 +44,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 from typing import Protocol as Interface
 
-from kubectl_podcp.archive.follower import Trailer
+from kubectl_podcp.archive.follower import EndOfArchive, Trailer
 from kubectl_podcp.archive.headers import end_of_archive, marker
 from kubectl_podcp.errors import (
     ConnectionLost,
@@ -65,6 +66,16 @@ PARTLY_PLACED = 2
 
 LINGER = 0.5
 """Seconds given to stderr after a failure: it comes on a channel of its own, maybe later."""
+
+READY_WITHIN = 20.0
+"""Seconds in which the destination's shell must have made its staging folder."""
+
+TRAILER_WITHIN = 10.0
+"""Seconds in which the trailer must follow the end of the archive: tar has nothing left to do."""
+
+ACKNOWLEDGED_WITHIN = 600.0
+"""Seconds in which the acknowledgement must follow the last byte. The destination may still be
+writing what is buffered on the way, and merges a tree of any size then."""
 
 ENDING = 2.0
 """Seconds given to a session to end by itself after all that counts was said."""
@@ -198,6 +209,7 @@ class Relay:
         :class:`PodcpError` that it raises ends the copy.
     :param end_of_source: called when the source's session ended without a trailer; raises.
     :param feed: how the destination's stdin wants the archive.
+    :param stall_timeout: seconds for which the source may give nothing while we wait for it.
     """
 
     def __init__(
@@ -209,6 +221,7 @@ class Relay:
         filter_stdout: Filter,
         end_of_source: Callable[[], None],
         feed: Feed,
+        stall_timeout: float | None = None,
     ) -> None:
         # Set once.
         self._source = source
@@ -217,7 +230,8 @@ class Relay:
         self._filter = filter_stdout
         self._end_of_source = end_of_source
         self._feed = feed
-        self._said = re.compile(rb"^podcp-%s (ready|\d+ \d+ \d+)$" % nonce.encode("ascii"))
+        self._stall_timeout = stall_timeout
+        self._said = re.compile(rb"^podcp-([0-9a-f]{32}) (ready|\d+ \d+ \d+)$")
         self.signals = Signals()
         self._channel = DataChannel(self.signals.stop)
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each thread's end
@@ -296,15 +310,24 @@ class Relay:
     # --- source reader -----------------------------------------------------------------------
 
     def _read_source(self) -> None:
+        limit = [self._stall_timeout]
         try:
-            for data in _stdout(self._source, self._source_stderr):
+            for data in _stdout(self._source, self._source_stderr, limit):
                 for item in _merged(self._filter(data)):
                     if isinstance(item, bytes):
                         self._channel.put(item)
+                    elif isinstance(item, EndOfArchive):
+                        limit[0] = TRAILER_WITHIN
                     elif isinstance(item, Trailer):
                         self._release(item.code)
                         return
             self._end_of_source()
+        except TimeoutError:
+            raise IncompleteArchive(
+                "the source's archive came whole, but no trailer: how its tar ended is not known"
+                if limit[0] is TRAILER_WITHIN
+                else f"the source gave nothing for {self._stall_timeout:g} s"
+            ) from None
         except (SourceFailed, IncompleteArchive) as error:
             self._note(error)
             _linger(self._source, self._source_stderr, LINGER)
@@ -327,7 +350,10 @@ class Relay:
     # --- sender ------------------------------------------------------------------------------
 
     def _send(self) -> None:
-        self.signals.destination_writable.wait()
+        if not self.signals.destination_writable.wait(READY_WITHIN):
+            raise NotAcknowledged(
+                f"the destination's shell did not get ready within {READY_WITHIN:g} s"
+            )
         try:
             self._destination.send_stdin(self._feed.first)
             while (piece := self._channel.get()) is not None:
@@ -344,6 +370,11 @@ class Relay:
             # Why it was lost may have been said already, and is then worth more than this.
             if not self.signals.destination_ended.wait(ENDING):
                 raise
+        if not self.signals.destination_ended.wait(ACKNOWLEDGED_WITHIN):
+            raise NotAcknowledged(
+                "everything was sent, but the destination did not acknowledge it within "
+                f"{ACKNOWLEDGED_WITHIN:g} s"
+            )
 
     def _send_all(self, messages: Iterable[bytes]) -> None:
         for message in messages:
@@ -366,11 +397,13 @@ class Relay:
         match = self._said.match(line)
         if not match:
             return False
-        if match[1] == b"ready":
+        if match[1] != self._nonce.encode("ascii"):
+            raise NotAcknowledged("the destination's shell acknowledged another copy than this one")
+        if match[2] == b"ready":
             self.signals.destination_writable.set()
             return False
         self.signals.destination_ended.set()
-        tar, marked, placed = map(int, match[1].split())
+        tar, marked, placed = map(int, match[2].split())
         acknowledgement = self.acknowledgement = Acknowledgement(tar, marked == 1, placed)
         if not acknowledgement.proves_delivery or not self.marker_sent:
             error = self._refusal(acknowledgement)
@@ -397,10 +430,16 @@ class Relay:
         return NotAcknowledged("the destination acknowledged what was not sent yet")
 
 
-def _stdout(session: Session, said: Said) -> Iterator[bytes]:
-    """Yield what the process writes to stdout until its session ends; note its stderr."""
+def _stdout(
+    session: Session, said: Said, limit: list[float | None] | None = None
+) -> Iterator[bytes]:
+    """Yield what the process writes to stdout until its session ends; note its stderr.
+
+    :param limit: holds the seconds to wait for each next event; its owner may change them.
+    :raises TimeoutError: nothing came within that time.
+    """
     while True:
-        event = session.receive()
+        event = session.receive(limit[0] if limit else None)
         if isinstance(event, Stdout):
             yield event.data
         elif isinstance(event, Stderr):

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from kubectl_podcp.errors import UsageError
 from kubectl_podcp.paths import GRAMMAR, LocalPath, PodPath, parse
 
+STALL_TIMEOUT = 60.0
+"""Seconds for which nothing may move where something should, unless the user says otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class CopyRequest:
@@ -17,6 +20,8 @@ class CopyRequest:
     :ivar context: of the kubeconfig; None is its current context.
     :ivar kubeconfig: a file; None is what kubectl would read.
     :ivar no_target_directory: the destination is the source, even where a directory exists.
+    :ivar stall_timeout: seconds for which the source may give, or the destination take, nothing;
+        0 is for ever.
     """
 
     source: PodPath
@@ -26,6 +31,7 @@ class CopyRequest:
     context: str | None = None
     kubeconfig: str | None = None
     no_target_directory: bool = False
+    stall_timeout: float = STALL_TIMEOUT
 
 
 def pod_paths(source: str | bytes, destination: str | bytes) -> tuple[PodPath, PodPath]:

@@ -37,7 +37,7 @@ _NO_QUERY: Mapping[str, str] = MappingProxyType({})
 
 
 def get(
-    cluster: Cluster, path: str, query: Mapping[str, str] = _NO_QUERY, timeout: float = 10.0
+    cluster: Cluster, path: str, query: Mapping[str, str] = _NO_QUERY, timeout: float = 8.0
 ) -> dict[str, Any]:
     """Return the JSON object at ``path``.
 
@@ -53,7 +53,7 @@ def get(
 
 
 def fetch(
-    cluster: Cluster, path: str, query: Mapping[str, str] = _NO_QUERY, timeout: float = 10.0
+    cluster: Cluster, path: str, query: Mapping[str, str] = _NO_QUERY, timeout: float = 8.0
 ) -> tuple[int, bytes]:
     """Return status and body of any answer; for callers to whom a 404 is an answer too."""
     headers = {**cluster.headers(), "Accept": "application/json", "Connection": "close"}

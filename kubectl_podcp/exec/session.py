@@ -46,6 +46,9 @@ MAX_INPUT = 64 * 1024
 MAX_OUTPUT = 1024 * 1024
 """Limits of :func:`run`, in bytes; the output's holds for stdout and stderr each."""
 
+OPEN_TIMEOUT = 8.0
+"""Seconds for connecting and the handshake: with start-up, a user waits 10 at the most."""
+
 _PIECE = 32 * 1024
 _NO_STATUS_RECEIVED = 1005  # RFC 6455, section 7.1.5: a close frame without a code
 
@@ -73,10 +76,13 @@ class ExecSession:
     Lock order: ``_sending``, then the stream's own.
 
     :ivar protocol: the version that the server chose.
+    :ivar stall_timeout: seconds in which :meth:`send_stdin` must have got rid of its message;
+        None for no limit. Set it before the first.
     """
 
     def __init__(self, stream: Stream, protocol: Protocol) -> None:
         self.protocol = protocol
+        self.stall_timeout: float | None = None
         self._stream = stream
         # The reader's.
         self._frames = _Frames(self._read, skip_utf8_validation=True)
@@ -99,7 +105,7 @@ class ExecSession:
         command: Sequence[str],
         *,
         protocols: Sequence[Protocol] = (Protocol.V5, Protocol.V4),
-        timeout: float = 10.0,
+        timeout: float = OPEN_TIMEOUT,
     ) -> ExecSession:
         """Return a session in which ``command`` will run; that it started is not yet said.
 
@@ -167,11 +173,21 @@ class ExecSession:
         first byte it takes for the channel.
 
         :param data: ``bytes``, at most 32 KiB; a ``memoryview`` is masked far more slowly.
-        :raises ConnectionLost: the server is gone or has closed the session. Go on receiving:
-            the reason may have been sent before.
+        :raises ConnectionLost: the server is gone, has closed the session, or took nothing for
+            :attr:`stall_timeout`. Go on receiving: the reason may have been sent before.
         :raises Aborted: after :meth:`close`.
         """
-        self._send(channels.stdin(data))
+        if self.stall_timeout is None:
+            self._send(channels.stdin(data))
+            return
+        self._stream.write_deadline = Deadline(self.stall_timeout)
+        try:
+            self._send(channels.stdin(data))
+        except TimeoutError:
+            raise ConnectionLost(
+                f"the destination took nothing for {self.stall_timeout:g} s",
+                advice="Try again; see whether the container and its node are healthy.",
+            ) from None
 
     def end_stdin(self) -> None:
         """End the command's stdin; raises like :meth:`send_stdin`.

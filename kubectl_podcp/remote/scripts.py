@@ -129,7 +129,8 @@ _SEND = (
 cd -P -- "$directory" || exit 1
 tar cf - --numeric-owner -- "$top" </dev/null 3<&- &
 tar=$!
-trap '[ -z "$tar" ] || kill -9 "$tar"; exit 143' TERM
+watcher=
+trap '[ -z "$tar$watcher" ] || kill -9 $tar $watcher; exit 143' TERM
 ( read -r release <&3 || { kill $$; sleep 1; kill -9 $$; } ) >/dev/null 2>&1 &
 watcher=$!
 wait "$tar"

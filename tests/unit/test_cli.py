@@ -330,7 +330,7 @@ def test_every_option_reaches_the_request(copying: Copying) -> None:
     )
     assert code == 0
     (request,) = copying.requests
-    assert dataclasses.astuple(request)[2:] == ("shop", "app", "west", "/etc/k", True)
+    assert dataclasses.astuple(request)[2:] == ("shop", "app", "west", "/etc/k", True, 60.0)
 
 
 def test_long_options_are_the_same(copying: Copying) -> None:

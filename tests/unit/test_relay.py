@@ -91,6 +91,7 @@ class Copy:
         version: Protocol = Protocol.V5,
         filter_stdout: Filter = passed_on,
         end_of_source: Callable[[], None] = cut,
+        stall_timeout: float | None = None,
     ) -> None:
         self.source = ScriptedSession(version)
         self.destination = ScriptedSession(version)
@@ -101,6 +102,7 @@ class Copy:
             filter_stdout=filter_stdout,
             end_of_source=end_of_source,
             feed=PlainFeed() if version is Protocol.V5 else ChunkedFeed(),
+            stall_timeout=stall_timeout,
         )
 
     def start(self) -> Background:
@@ -225,6 +227,58 @@ def test_a_source_that_could_not_read_everything_is_told_apart(code: int) -> Non
     assert outcome.source_stderr == b"tar: b: Permission denied\n"
 
 
+def test_the_words_of_another_copy_prove_nothing(version: Protocol) -> None:
+    copy = Copy(version)
+    copy.destination.say(READY, Stdout(b"podcp-%s 0 1 0\n" % NONCE[::-1].encode()))
+    error = copy.fail()
+    assert isinstance(error, NotAcknowledged)
+    assert "another copy" in error.happened
+
+
+def test_an_archive_that_came_whole_waits_for_its_trailer_for_a_time() -> None:
+    """Its shell waits for our release, so without a limit both would wait for ever."""
+
+    def ending(data: bytes) -> Iterator[object]:
+        yield data
+        yield EndOfArchive()
+
+    copy = Copy(filter_stdout=ending)
+    copy.destination.say(READY)
+    copy.source.say(PIECE)
+    error = copy.fail()
+    assert isinstance(error, IncompleteArchive)
+    assert "no trailer" in error.happened
+
+
+def test_a_silent_source_is_waited_for_for_a_time() -> None:
+    copy = Copy(stall_timeout=7)
+    copy.destination.say(READY)
+    copy.source.say(PIECE)
+    error = copy.fail()
+    assert isinstance(error, IncompleteArchive)
+    assert error.happened == "the source gave nothing for 7 s"
+
+
+def test_a_destination_has_a_time_to_get_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "READY_WITHIN", 0.01)
+    copy = Copy()
+    error = copy.fail()
+    assert isinstance(error, NotAcknowledged)
+    assert "did not get ready" in error.happened
+
+
+def test_a_destination_has_a_time_to_acknowledge(
+    monkeypatch: pytest.MonkeyPatch, version: Protocol
+) -> None:
+    monkeypatch.setattr(module, "ACKNOWLEDGED_WITHIN", 0.01)
+    copy = Copy(version)
+    copy.destination.say(READY)
+    copy.source.say(PIECE, trailer(0), END)
+    error = copy.fail()
+    assert isinstance(error, NotAcknowledged)
+    assert "did not acknowledge" in error.happened
+
+
 def test_nothing_is_sent_before_the_destination_is_ready() -> None:
     copy = Copy()
     running = copy.start()
@@ -238,15 +292,13 @@ def test_nothing_is_sent_before_the_destination_is_ready() -> None:
 
 
 def test_what_else_the_destination_prints_is_no_answer(version: Protocol) -> None:
-    """Its words may come in parts, between others', and with another copy's nonce."""
+    """Its words may come in parts, and between others'."""
     copy = Copy(version)
     running = copy.start()
-    other = NONCE[::-1].encode()
     copy.destination.say(Stdout(b"motd\npodcp-"), Stdout(NONCE.encode() + b" ready"), Stdout(b"\n"))
     copy.source.say(PIECE, trailer(0), END)
     copy.wait_for_the_marker()
     copy.destination.say(
-        Stdout(b"podcp-%s 2 0 1\n" % other),
         Stdout(b"podcp-%s 2 0 1 and more\n" % NONCE.encode()),
         Stdout(b"x podcp-%s 2 0 1\n" % NONCE.encode()),
         *(Stdout(bytes([byte])) for byte in ack().data),
