@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import pytest
 
 from tests.end_to_end import fidelity, trees
@@ -37,9 +35,9 @@ def userland(pod: TestPod) -> str:
     return pod.name.partition("-")[0]
 
 
-@functools.cache
+@pytest.fixture(scope="module")
 def digest(source: TestPod) -> str:
-    """Return the digest of a Pod's big file, which is made once."""
+    """The digest of a Pod's big file."""
     return source.sha256("/data/big")
 
 
@@ -58,9 +56,9 @@ def test_a_tree_arrives_as_it_is(
 
 
 def test_a_big_file_arrives_as_it_is(
-    cluster: ClusterUnderTest, version: str, source: TestPod, destination: TestPod
+    cluster: ClusterUnderTest, version: str, source: TestPod, destination: TestPod, digest: str
 ) -> None:
     done = cluster.copy(version, f"{source.name}:/data/big", f"{destination.name}:/srv/other")
     done.complete()
-    assert destination.sha256("/srv/other") == digest(source)
+    assert destination.sha256("/srv/other") == digest
     assert destination.names("/srv") == ["other"]
