@@ -150,6 +150,8 @@ def test_the_directory_rule(
     placement = place(source, found, THERE, there, no_target_directory=no_target_directory)
     assert placement == expected
     assert placement.merge == (not expected.name)
+    whole = expected.directory + (b"/" + expected.name if expected.name else b"")
+    assert placement.path == whole
 
 
 @pytest.mark.parametrize(
