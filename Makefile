@@ -42,7 +42,7 @@ userlands:
 
 unit: $(VENV)/.ready dist/kubectl-podcp userlands
 	$(BIN)/coverage run -m pytest tests/unit
-	$(BIN)/coverage report --include 'kubectl_podcp/exec/channels.py,kubectl_podcp/archive/*,kubectl_podcp/relay.py,kubectl_podcp/paths.py' --fail-under 100
+	$(BIN)/coverage report --include 'kubectl_podcp/exec/channels.py,kubectl_podcp/exec/frames.py,kubectl_podcp/archive/*,kubectl_podcp/relay.py,kubectl_podcp/paths.py' --fail-under 100
 
 end-to-end: $(VENV)/.ready dist/kubectl-podcp userlands
 	$(PYTEST) tests/end_to_end

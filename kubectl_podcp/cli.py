@@ -17,7 +17,7 @@ from typing import NoReturn
 from kubectl_podcp._version import __version__
 from kubectl_podcp.errors import AccessError, Interrupted, PodcpError, UsageError, printable
 from kubectl_podcp.report import Report, Tally
-from kubectl_podcp.request import STALL_TIMEOUT, CopyRequest, pod_paths
+from kubectl_podcp.request import RETRIES, STALL_TIMEOUT, CopyRequest, pod_paths
 
 COMPLETE = 0
 """Everything was copied, and that is proved."""
@@ -117,6 +117,18 @@ def parser(prog: str) -> Parser:
         default=STALL_TIMEOUT,
         help="fail when nothing moves for so long (60; 0 is never)",
     )
+    add(
+        "--retries",
+        metavar="N",
+        type=int,
+        default=RETRIES,
+        help="try so often again after a failure that may pass (0)",
+    )
+    add(
+        "--partial",
+        action="store_true",
+        help="keep what arrived when the copy fails; the same command then goes on",
+    )
     add("-q", "--quiet", action="store_true", help="print errors only")
     add("--version", action="version", version=f"%(prog)s {__version__}")
     return made
@@ -136,6 +148,8 @@ def _run(argv: Sequence[str]) -> int:
         kubeconfig=options.kubeconfig,
         no_target_directory=options.no_target_directory,
         stall_timeout=options.stall_timeout,
+        retries=options.retries,
+        partial=options.partial,
     )
     tally = Tally()
     bar = sys.stderr.isatty() and not options.quiet

@@ -1,4 +1,4 @@
-"""One request carried out: who, what stands where, the relay, and what is left after a failure.
+"""One request carried out: attempts until one is acknowledged, and what is left after a failure.
 
 The order of things: read the kubeconfig, look at both Pods, look at both paths, apply the
 directory rule, open both sessions, relay, report. Nothing is created on the destination before
@@ -8,47 +8,46 @@ all that can be known beforehand was found to be right. Raises :class:`PodcpErro
 from __future__ import annotations
 
 import os
-import threading
+import random
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import replace
 
-from kubectl_podcp import paths
-from kubectl_podcp.archive.follower import Follower
-from kubectl_podcp.archive.headers import Member
-from kubectl_podcp.archive.safety import Altered, LeftOut, Policy
+from kubectl_podcp import paths, resume
+from kubectl_podcp import plan as plans
+from kubectl_podcp.attempt import Attempt
 from kubectl_podcp.errors import (
+    DestinationFailed,
     DestinationRefused,
-    ExecFailed,
-    Interrupted,
+    NotAcknowledged,
     PodcpError,
-    ProtocolRefused,
+    Unauthorized,
     printable,
 )
-from kubectl_podcp.exec.channels import Protocol
-from kubectl_podcp.paths import Placement, PodPath
-from kubectl_podcp.relay import PARTLY_PLACED, Outcome, Relay
-from kubectl_podcp.remote import probe, scripts
-from kubectl_podcp.remote.feed import ChunkedFeed, Feed, PlainFeed
+from kubectl_podcp.plan import Plan
+from kubectl_podcp.relay import Outcome
+from kubectl_podcp.remote import listing, scripts
+from kubectl_podcp.remote.scripts import Staging
 from kubectl_podcp.report import Report, Tally
-from kubectl_podcp.request import STALL_TIMEOUT, CopyRequest, pod_paths
-
-if TYPE_CHECKING:  # imported where they are used: they are what start-up takes its time for
-    from kubectl_podcp.cluster.kubeconfig import Cluster
-    from kubectl_podcp.cluster.pods import Pod
-    from kubectl_podcp.exec.handshake import ExecTarget
-    from kubectl_podcp.exec.session import ExecSession
-
-PROBE_TIMEOUT = 20.0
-"""Seconds for a probe: a few system calls, on a node that may be busy."""
+from kubectl_podcp.request import RETRIES, STALL_TIMEOUT, CopyRequest, pod_paths
+from kubectl_podcp.resume import Resumption
 
 SWEEP_TIMEOUT = 5.0
 """Seconds for removing what a failed copy left."""
 
-T = TypeVar("T")
-U = TypeVar("U")
+LIST_TIMEOUT = 60.0
+"""Seconds for listing a tree."""
+
+DIGEST_TIMEOUT = 600.0
+"""Seconds for reading a file's beginning: a big one, from a slow disk."""
+
+COMMIT_TIMEOUT = 600.0
+"""Seconds for joining a file's parts and putting the copy in its place."""
+
+FIRST_WAIT = 1.0
+"""Seconds, more or less, before the first retry; each further one waits twice as long."""
 
 
 def copy(
@@ -61,6 +60,8 @@ def copy(
     kubeconfig: str | None = None,
     no_target_directory: bool = False,
     stall_timeout: float = STALL_TIMEOUT,
+    retries: int = RETRIES,
+    partial: bool = False,
     tally: Tally | None = None,
     on_notice: Callable[[str], None] | None = None,
 ) -> Report:
@@ -76,6 +77,9 @@ def copy(
     :param no_target_directory: make the destination be the source, even where a directory exists.
     :param stall_timeout: seconds for which the source may give, or the destination take, nothing
         before that is an error; 0 is for ever.
+    :param retries: how often to try again after a failure that may pass, from where it stopped.
+    :param partial: keep what arrived when the copy fails all the same; a later call with the same
+        paths goes on from there.
     :param tally: is kept up to date while the copy runs; any thread may read it.
     :param on_notice: is told what a user should know, a sentence each, as it turns up.
     :returns: the report of a copy that was proved complete (or complete as far as the source
@@ -91,6 +95,8 @@ def copy(
         kubeconfig=kubeconfig,
         no_target_directory=no_target_directory,
         stall_timeout=stall_timeout,
+        retries=retries,
+        partial=partial,
     )
     return carry_out(request, tally or Tally(), on_notice or (lambda _: None))
 
@@ -100,13 +106,13 @@ def carry_out(request: CopyRequest, tally: Tally, on_notice: Callable[[str], Non
     from kubectl_podcp.cluster import kubeconfig
 
     began = time.monotonic()
-    cluster = kubeconfig.load(request.kubeconfig, request.context)
-    plan = _plan(cluster, request)
+    plan = plans.make(kubeconfig.load(request.kubeconfig, request.context), request)
     notices = [end.pod.notice for end in (plan.source, plan.target) if end.pod.notice]
     for notice in notices:
         on_notice(notice)
     tally.total = plan.found.facts.size
-    outcome, protocols = _attempt(plan, tally)
+    tries = _Tries(plan, tally, on_notice)
+    outcome, protocols = tries.run()
     if tally.more_notices:
         tally.notices.append(f"and {tally.more_notices:,} more")
     for notice in tally.notices:
@@ -121,247 +127,181 @@ def carry_out(request: CopyRequest, tally: Tally, on_notice: Callable[[str], Non
         size=tally.size,
         seconds=time.monotonic() - began,
         protocols=protocols,
+        received=tally.received,
+        sent=tally.sent,
+        retries=tries.failed,
         notices=(*notices, *tally.notices),
         stderr=outcome.source_stderr,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class End:
-    """One end of a copy: a container, and how to run something in it."""
+class _Tries:
+    """Attempts at one copy, until one is acknowledged or it is of no use to go on.
 
-    cluster: Cluster
-    pod: Pod
+    What an attempt that failed has left in the staging folder is where the next one goes on.
+    """
 
-    def open(self, script: str, *protocols: Protocol) -> ExecSession:
-        """Return a session in which the container's ``sh`` runs ``script``."""
-        from kubectl_podcp.exec.session import ExecSession
+    def __init__(self, plan: Plan, tally: Tally, on_notice: Callable[[str], None]) -> None:
+        self.failed = 0
+        self._plan = plan
+        self._tally = tally
+        self._on_notice = on_notice
+        self._fresh_credentials = False
+        self._committing = False
+        self._last: Attempt | None = None
+        self._staging = self._new_staging(kept=plan.request.partial)
+        self._look_first = plan.request.partial and self._staging.name in plan.there.leftovers
 
-        return ExecSession.open(
-            self.cluster.endpoint,
-            self.cluster.headers(),
-            self._target(),
-            ["sh", "-c", script],
-            protocols=protocols,
+    def run(self) -> tuple[Outcome, tuple[str, str]]:
+        """Return what the last attempt's relay returned, and its protocols."""
+        self._clear_leftovers()
+        while True:
+            try:
+                return self._try()
+            except PodcpError as error:
+                self._wait_or_raise(error)
+            except BaseException:
+                self._clean_up()
+                raise
+
+    def _try(self) -> tuple[Outcome, tuple[str, str]]:
+        resumption = self._look() if self._look_first or self._last is not None else None
+        self._staging = replace(self._staging, place=resumption is None, keep=self._keeps())
+        if resumption is None:
+            self._tally.begin_again()
+        else:
+            self._tally.begin_again(len(resumption.whole), resumption.size())
+        self._last = Attempt(self._plan, self._staging, self._tally, resumption)
+        result = self._last.run()
+        if resumption is not None:
+            self._commit()
+        return result
+
+    def _keeps(self) -> bool:
+        return self._plan.request.partial or self.failed < self._plan.request.retries
+
+    def _wait_or_raise(self, error: PodcpError) -> None:
+        """Wait until it is time to try again, or raise ``error`` where that is of no use."""
+        if self._renewed_credentials(error):
+            return
+        if not error.retryable or self.failed >= self._plan.request.retries:
+            error.left = "\n".join(filter(None, (self._left(), self._clean_up())))
+            raise error
+        self.failed += 1
+        seconds = FIRST_WAIT * 2 ** (self.failed - 1) * random.uniform(0.5, 1.5)
+        self._on_notice(
+            f"{error.happened}; trying again in {seconds:.1f} s "
+            f"({self.failed} of {self._plan.request.retries})"
         )
-
-    def run(self, script: str, timeout: float) -> bytes:
-        """Run ``script`` to its end and return its stdout.
-
-        :raises ServerError: it could not be started, or did not end with 0.
-        """
-        from kubectl_podcp.exec.refusals import start_failure
-        from kubectl_podcp.exec.session import run
-
-        target, command = self._target(), ["sh", "-c", script]
-        headers = self.cluster.headers()
-        done = run(self.cluster.endpoint, headers, target, command, timeout=timeout)
-        if done.status.exit_code is None:
-            raise start_failure(done.status, f"sh in {target}")
-        if done.status.exit_code:
-            raise ExecFailed(
-                f"sh in {target} ended with exit code {done.status.exit_code}", stderr=done.stderr
-            )
-        return done.stdout
-
-    def _target(self) -> ExecTarget:
-        from kubectl_podcp.exec.handshake import ExecTarget
-
-        return ExecTarget(self.pod.namespace, self.pod.name, self.pod.container)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a copy will do, all questions answered."""
-
-    source: End
-    target: End
-    found: probe.Source
-    there: probe.Target
-    placement: Placement
-    destination: PodPath
-    stall_timeout: float
-
-
-def _plan(cluster: Cluster, request: CopyRequest) -> Plan:
-    from kubectl_podcp.cluster import pods
-
-    def end(path: PodPath) -> End:
-        namespace = path.namespace or request.namespace
-        return End(cluster, pods.resolve(cluster, namespace, path.pod, request.container))
-
-    source, target = _both(lambda: end(request.source), lambda: end(request.destination))
-    ask_source = scripts.probe_source(request.source.path)
-    ask_target = scripts.probe_target(request.destination.path, request.source.name)
-    said, answered = _both(
-        lambda: source.run(ask_source, PROBE_TIMEOUT),
-        lambda: target.run(ask_target, PROBE_TIMEOUT),
-    )
-    found = probe.source(said, request.source)
-    there = probe.target(answered, request.destination)
-    placement = paths.place(
-        request.source,
-        found.facts,
-        request.destination,
-        there.facts,
-        no_target_directory=request.no_target_directory,
-    )
-    if _same(source.pod, target.pod):
-        _check_not_into_itself(found, placement)
-    return Plan(source, target, found, there, placement, request.destination, request.stall_timeout)
-
-
-def _attempt(plan: Plan, tally: Tally) -> tuple[Outcome, tuple[str, str]]:
-    nonce = os.urandom(16).hex()
-    # toybox stops at a time before 1970, and takes the rest of the archive for a bad header.
-    policy = Policy(early_times=plan.there.tar is not probe.Tar.TOYBOX)
-    follower = Follower(nonce, plan.found.facts.top, policy)
-    source = _open_source(plan, scripts.send(plan.found.facts, nonce))
-    relay = None
-    try:
-        destination = _open_destination(plan, nonce)
         try:
-            relay = Relay(
-                source,
-                destination,
-                nonce=nonce,
-                filter_stdout=lambda data: _counted(follower, data, tally),
-                end_of_source=follower.end_of_input,
-                feed=_feed(plan, destination.protocol),
-                stall_timeout=plan.stall_timeout or None,
+            time.sleep(seconds)
+        except BaseException:
+            self._clean_up()
+            raise
+        if self._may_be_placed():
+            # Its shell may be at work yet: what it moves or removes must not be ours.
+            self._clean_up()
+            self._staging = self._new_staging(kept=False)
+            self._last = None
+            self._committing = False
+
+    def _renewed_credentials(self, error: PodcpError) -> bool:
+        """Whether to go on at once with fresh credentials: a token expires while a copy runs."""
+        if not isinstance(error, Unauthorized) or self._last is None or self._fresh_credentials:
+            return False
+        self._fresh_credentials = True
+        self._plan.source.cluster.renew_credentials()
+        return True
+
+    # --- the staging folder ------------------------------------------------------------------
+
+    def _new_staging(self, *, kept: bool) -> Staging:
+        """Return a folder of our own, or the one where other runs with ``--partial`` look."""
+        own = "0" * 16 if kept else os.urandom(8).hex()
+        return Staging(self._plan.placement, self._plan.key + own, self._plan.found.facts.top)
+
+    def _clear_leftovers(self) -> None:
+        """Remove what copies to this very target left, whose client and shell are gone."""
+        for name in self._plan.there.leftovers:
+            digits = name.decode("ascii").removeprefix(".podcp-")
+            if digits.startswith(self._plan.key) and digits != self._staging.digits:
+                left = replace(self._staging, digits=digits, keep=True)
+                with suppress(PodcpError):  # it is in nobody's way
+                    self._plan.target.run(scripts.sweep(left, busy=True), SWEEP_TIMEOUT)
+
+    def _look(self) -> Resumption | None:
+        """Return what is in the staging folder already; None where nothing of it is of use."""
+        plan, nonce = self._plan, os.urandom(16).hex()
+        staged = plan.target.run(
+            scripts.list_staged(self._staging, nonce, end=not self._look_first),
+            LIST_TIMEOUT,
+            listing.LIMIT,
+        )
+        if staged.endswith(b"busy\n"):
+            raise DestinationRefused(
+                f"another copy to {printable(plan.placement.path)} is at work",
+                advice="wait until it has ended, or leave out --partial",
             )
-            return relay.run(), (source.protocol.value, destination.protocol.value)
-        finally:
-            destination.close()
-    except BaseException as error:
-        swept = _sweep(plan, nonce)
-        if isinstance(error, PodcpError):
-            error.left = "\n".join(filter(None, (_left(plan, relay), swept)))
-        raise
-    finally:
-        source.close()
+        self._look_first = False
+        there = listing.parse(staged, nonce)
+        found = None
+        if there is not None:
+            said = plan.source.run(
+                scripts.list_source(plan.found.facts, nonce), LIST_TIMEOUT, listing.LIMIT
+            )
+            here = listing.parse(said, nonce)
+            found = None if here is None else resume.resumption(here, there)
+        if found is None or (found.part is not None and not self._same_prefix(found.part)):
+            plan.target.run(scripts.sweep(replace(self._staging, keep=True)), SWEEP_TIMEOUT)
+            return None
+        if found.doubtful:
+            plan.target.run(scripts.spoil(self._staging, found.doubtful), SWEEP_TIMEOUT)
+        return found
 
-
-def _open_destination(plan: Plan, nonce: str) -> ExecSession:
-    gnu = plan.there.tar is probe.Tar.GNU
-    script = scripts.receive(plan.placement, plan.found.facts.top, nonce, gnu=gnu)
-    session = plan.target.open(script, Protocol.V5, Protocol.V4)
-    session.stall_timeout = plan.stall_timeout or None
-    return session
-
-
-def _open_source(plan: Plan, script: str) -> ExecSession:
-    """Open the source's session, on v4 where the server has it.
-
-    A held source never needs its stdin ended, which is all that v5 adds; and on v4 the API server
-    passes the node's frames on instead of translating each, at a third of the CPU time.
-    """
-    try:
-        return plan.source.open(script, Protocol.V4)
-    except ProtocolRefused:
-        return plan.source.open(script, Protocol.V5)
-
-
-def _feed(plan: Plan, protocol: Protocol) -> Feed:
-    """Return how the destination's stdin wants the archive.
-
-    :raises DestinationRefused: there is no way to end it.
-    """
-    if protocol is Protocol.V5 or plan.there.tar is probe.Tar.TOYBOX:  # toybox ends by itself
-        return PlainFeed()
-    if plan.there.fullblock:
-        return ChunkedFeed()
-    raise DestinationRefused(
-        "this API server cannot end a command's input (it speaks v4 of the exec protocol), and "
-        f"the container of {plan.destination.pod} has no dd with iflag=fullblock to do without",
-        advice="copy through an API server of Kubernetes 1.30 or later",
-    )
-
-
-def _counted(follower: Follower, data: bytes, tally: Tally) -> Iterator[object]:
-    """The relay's filter: what the follower gives, counted."""
-    tally.relayed += len(data)
-    for item in follower.feed(data):
-        if isinstance(item, Member):
-            tally.add(item)
-        elif isinstance(item, LeftOut):
-            tally.note(item.member, f"left out, {item.why}")
-        elif isinstance(item, Altered):
-            tally.note(item.member, f"copied {item.why}")
-        yield item
-
-
-def _left(plan: Plan, relay: Relay | None) -> str:
-    """Return what is on the destination after a failure, as far as it can be known."""
-    if relay is None or not relay.marker_sent:
-        return f"{plan.destination} was not changed"
-    acknowledgement = relay.acknowledgement
-    if acknowledgement is None:
-        return (
-            f"everything was sent, but whether {printable(plan.placement.path)} is the new or the "
-            "old one is not known"
+    def _same_prefix(self, part: resume.Part) -> bool:
+        """Set the part aside; return whether the source's file still begins with it."""
+        plan = self._plan
+        said, answered = plans.both(
+            lambda: plan.source.run(
+                scripts.digest_of_prefix(plan.found.facts, part.name, part.size), DIGEST_TIMEOUT
+            ),
+            lambda: plan.target.run(
+                scripts.set_aside(self._staging, part.name, part.size), DIGEST_TIMEOUT
+            ),
         )
-    if acknowledgement.proves_delivery:  # a signal came after it
-        return f"the copy is complete: {printable(plan.placement.path)} is the new one"
-    if acknowledgement.placed == PARTLY_PLACED:
-        return f"{printable(plan.placement.path)} has some of the new files; each is whole"
-    return f"{plan.destination} was not changed"
+        return said[:64] == answered[:64] and re.fullmatch(rb"[0-9a-f]{64}", said[:64]) is not None
 
+    def _may_be_placed(self) -> bool:
+        """Whether somebody may be moving what is staged to its place."""
+        if not self._staging.place:
+            return self._committing
+        return self._last is not None and self._last.may_be_placed
 
-def _sweep(plan: Plan, nonce: str) -> str:
-    """Remove the staging folder of a failed copy; return what to do where that is not certain."""
-    directory = plan.placement.directory
-    with suppress(PodcpError, OSError):
-        plan.target.run(scripts.sweep(directory, nonce), SWEEP_TIMEOUT)
-        return ""
-    stage = printable(paths.join(directory, scripts.staging_name(nonce)))
-    return f"remove {stage} there, if it is still there: {plan.destination.pod} did not answer"
+    def _commit(self) -> None:
+        """Put what an attempt completed in its place."""
+        nonce = os.urandom(16).hex()
+        self._committing = True
+        said = self._plan.target.run(scripts.commit(self._staging, nonce), COMMIT_TIMEOUT)
+        placed = re.search(rb"\npodcp-%b 0 1 (\d)\n\Z" % nonce.encode(), said)
+        if placed is None:
+            raise NotAcknowledged("the destination did not say that the copy is in its place")
+        if placed[1] != b"0":
+            raise DestinationFailed("the copy could not be put in place")
 
+    def _left(self) -> str:
+        if self._last is None:
+            return f"{self._plan.request.destination} was not changed"
+        return self._last.left()
 
-def _both(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
-    """Do both at once, each within its own deadline; the first one's error wins.
-
-    A signal does not wait for the thread: that ends by its deadline, without effect.
-    """
-    result: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            result.append(first())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        other = second()
-    except Interrupted:
-        raise
-    except PodcpError:
-        thread.join()
-        if errors:
-            raise errors[0] from None
-        raise
-    thread.join()
-    if errors:
-        raise errors[0]
-    return result[0], other
-
-
-def _same(one: Pod, other: Pod) -> bool:
-    return (one.namespace, one.name, one.container) == (
-        other.namespace,
-        other.name,
-        other.container,
-    )
-
-
-def _check_not_into_itself(found: probe.Source, placement: Placement) -> None:
-    source = paths.join(found.facts.directory, found.facts.top)
-    if placement.path == source:
-        raise DestinationRefused(f"{printable(source)} is already there: source and target are one")
-    if (placement.directory + b"/").startswith(source + b"/"):
-        raise DestinationRefused(
-            f"cannot copy {printable(source)} into itself, {printable(placement.path)}"
-        )
+    def _clean_up(self) -> str:
+        """Remove the staging folder, or keep it; return what a user should know of it."""
+        staging, plan = self._staging, self._plan
+        if self._last is None:
+            return ""
+        stage = printable(paths.join(plan.placement.directory, staging.name))
+        if plan.request.partial and not self._may_be_placed():
+            return f"what arrived is kept in {stage}: the same command goes on from there"
+        with suppress(PodcpError, OSError):
+            plan.target.run(scripts.sweep(staging), SWEEP_TIMEOUT)
+            return ""
+        return f"remove {stage} there, if it is still there: {plan.target.pod.name} did not answer"

@@ -15,16 +15,19 @@
     │   ├── PodNotFound             no such Pod, or no such namespace
     │   ├── PodNotRunning           a Pod or container that is not running
     │   ├── ContainerNotFound       no such container in the Pod
+    │   ├── ServerUnavailable       5xx: it may be well again soon
     │   ├── ExecFailed              the command could not be started (no sh, no tar)
     │   └── ConnectionLost          the session ended before its status
     ├── SourceError             what is copied                              (exit 1)
     │   ├── SourceNotFound          the path does not exist
     │   ├── SourceFailed            its tar failed
+    │   │   └── SourceKilled            by a signal
     │   ├── IncompleteArchive       the archive ended before its end
     │   └── UnsafeMember            a member that no destination should unpack
     ├── DestinationError        where it goes                               (exit 1)
     │   ├── DestinationRefused      the target cannot receive the source
     │   ├── DestinationFailed       its tar failed, or placing the result did
+    │   │   └── DestinationKilled       by a signal
     │   └── NotAcknowledged         no proof that everything arrived
     └── Interrupted             a signal                                    (128 + n)
 
@@ -134,12 +137,20 @@ class PodNotRunning(ServerError):
     """The Pod or the container exists, but nothing can be run in it."""
 
     code = "pod-not-running"
+    retryable = True
 
 
 class ContainerNotFound(ServerError):
     """The Pod has no such container; the message lists those that it has."""
 
     code = "container-not-found"
+
+
+class ServerUnavailable(ServerError):
+    """The API server or the kubelet failed with an error of its own, which may pass."""
+
+    code = "server-unavailable"
+    retryable = True
 
 
 class ExecFailed(ServerError):
@@ -173,6 +184,13 @@ class SourceFailed(SourceError):
     code = "source-failed"
 
 
+class SourceKilled(SourceFailed):
+    """The source's tar was ended by a signal."""
+
+    code = "source-killed"
+    retryable = True
+
+
 class IncompleteArchive(SourceError):
     """The source's archive ended before its end-of-archive blocks or its trailer."""
 
@@ -202,6 +220,13 @@ class DestinationFailed(DestinationError):
     """The destination's tar, or putting the result in place, failed."""
 
     code = "destination-failed"
+
+
+class DestinationKilled(DestinationFailed):
+    """The destination's tar was ended by a signal."""
+
+    code = "destination-killed"
+    retryable = True
 
 
 class NotAcknowledged(DestinationError):

@@ -38,7 +38,7 @@ from __future__ import annotations
 import queue
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -49,17 +49,26 @@ from kubectl_podcp.archive.headers import end_of_archive, marker
 from kubectl_podcp.errors import (
     ConnectionLost,
     DestinationFailed,
+    DestinationKilled,
     IncompleteArchive,
     NotAcknowledged,
     PodcpError,
     SourceFailed,
+    SourceKilled,
 )
 from kubectl_podcp.exec.channels import Closed, Event, Protocol, Status, Stderr, Stdout
 from kubectl_podcp.exec.deadline import Deadline
 from kubectl_podcp.remote.feed import MESSAGE, Feed
 
-QUEUE_MESSAGES = 64
-"""Bound of the data channel, in messages of at most 32 KiB: 2 MiB on their way at the most."""
+BATCH = 256 * 1024
+"""Bytes, or a message more, that one thread hands to the other at once. A hand-over and a system
+call cost the same whatever they carry."""
+
+QUEUE_BATCHES = 8
+"""Bound of the data channel: 2 MiB and a little on their way at the most."""
+
+SIGNALLED = 128
+"""Above it, a shell's exit code is a signal's number."""
 
 PARTLY_PLACED = 2
 """What the destination's shell says where a merge stopped half-way."""
@@ -86,8 +95,10 @@ class Session(Interface):
 
     protocol: Protocol
 
+    @property
+    def buffered(self) -> bool: ...
     def receive(self, timeout: float | None = None) -> Event | Closed: ...
-    def send_stdin(self, data: bytes) -> None: ...
+    def send_stdin(self, *messages: bytes) -> None: ...
     def end_stdin(self) -> None: ...
     def close(self) -> None: ...
 
@@ -149,38 +160,76 @@ class Signals:
 class DataChannel:
     """A bounded queue between one producer and one consumer that a stop opens at once.
 
-    :param size: its bound in messages, 2 or more: see :meth:`open`.
+    What passes is batches: messages in order, each at most 32 KiB.
+
+    :param size: its bound in batches, 2 or more: see :meth:`open`.
     """
 
-    def __init__(self, stop: threading.Event, size: int = QUEUE_MESSAGES) -> None:
+    def __init__(self, stop: threading.Event, size: int = QUEUE_BATCHES) -> None:
         self._stop = stop
-        self._queue: queue.Queue[bytes | None] = queue.Queue(size)
+        self._queue: queue.Queue[list[bytes] | None] = queue.Queue(size)
 
-    def put(self, piece: bytes | None) -> None:
-        """Wait for room and put ``piece``; None is the end. Raises :class:`Stopped`."""
+    def put(self, batch: list[bytes] | None) -> None:
+        """Wait for room and put ``batch``; None is the end. Raises :class:`Stopped`."""
         if not self._stop.is_set():
-            self._queue.put(piece)
+            self._queue.put(batch)
         if self._stop.is_set():
             raise Stopped
 
-    def get(self) -> bytes | None:
-        """Wait for the next piece; None is the end. Raises :class:`Stopped`."""
-        piece = self._queue.get()
+    def get(self) -> list[bytes] | None:
+        """Wait for the next batch; None is the end. Raises :class:`Stopped`."""
+        batch = self._queue.get()
         if self._stop.is_set():
             raise Stopped
-        return piece
+        return batch
 
     def open(self) -> None:
         """Wake both sides; ``stop`` must be set, so that nobody blocks again.
 
         The queue is emptied whole: a producer that was blocked needs room for its one pending
-        piece, beside the None that wakes a consumer. Nobody wakes it a second time.
+        batch, beside the None that wakes a consumer. Nobody wakes it a second time.
         """
         with suppress(queue.Empty):
             while True:
                 self._queue.get_nowait()
         with suppress(queue.Full):  # then a consumer finds something to wake up by
             self._queue.put_nowait(None)
+
+
+class Batch:
+    """Messages that go on together, made of pieces of the archive.
+
+    Small pieces are joined and large ones cut: a message costs the same whatever it carries.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._messages: list[bytes] = []
+        self._pieces: list[bytes] = []  # of the message that is not full yet
+        self._room = MESSAGE
+
+    def add(self, piece: bytes) -> None:
+        """Put ``piece`` behind those before it."""
+        self.size += len(piece)
+        if len(piece) > self._room:
+            self._end_message()
+        while len(piece) > MESSAGE:
+            self._messages.append(piece[:MESSAGE])
+            piece = piece[MESSAGE:]
+        self._pieces.append(piece)
+        self._room -= len(piece)
+
+    def take(self) -> list[bytes]:
+        """Return the messages, each at most :data:`MESSAGE` bytes; the batch is empty then."""
+        self._end_message()
+        messages, self._messages, self.size = self._messages, [], 0
+        return messages
+
+    def _end_message(self) -> None:
+        pieces = self._pieces
+        if pieces:
+            self._messages.append(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            self._pieces, self._room = [], MESSAGE
 
 
 class Said:
@@ -234,6 +283,9 @@ class Relay:
         self._said = re.compile(rb"^podcp-([0-9a-f]{32}) (ready|\d+ \d+ \d+)$")
         self.signals = Signals()
         self._channel = DataChannel(self.signals.stop)
+        # The source reader's.
+        self._batch = Batch()
+        self._archive_ended = False
         self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each thread's end
         # Each written by one thread, read by the caller's after that thread ended.
         self._source_code = 0
@@ -310,34 +362,55 @@ class Relay:
     # --- source reader -----------------------------------------------------------------------
 
     def _read_source(self) -> None:
-        limit = [self._stall_timeout]
         try:
-            for data in _stdout(self._source, self._source_stderr, limit):
-                for item in _merged(self._filter(data)):
-                    if isinstance(item, bytes):
-                        self._channel.put(item)
-                    elif isinstance(item, EndOfArchive):
-                        limit[0] = TRAILER_WITHIN
-                    elif isinstance(item, Trailer):
-                        self._release(item.code)
-                        return
+            for data in _stdout(self._source, self._source_stderr, self._source_limit):
+                if self._pass_on(data):
+                    return
             self._end_of_source()
         except TimeoutError:
-            raise IncompleteArchive(
-                "the source's archive came whole, but no trailer: how its tar ended is not known"
-                if limit[0] is TRAILER_WITHIN
-                else f"the source gave nothing for {self._stall_timeout:g} s"
-            ) from None
+            raise IncompleteArchive(self._source_stalled()) from None
         except (SourceFailed, IncompleteArchive) as error:
             self._note(error)
             _linger(self._source, self._source_stderr, LINGER)
             error.stderr = bytes(self._source_stderr)
             raise
 
+    def _pass_on(self, data: bytes) -> bool:
+        """Hand on what the filter makes of a message; return whether it was the last one.
+
+        More is gathered while more is at hand, but nothing waits here for what is still to come.
+        """
+        batch = self._batch
+        for item in self._filter(data):
+            if isinstance(item, bytes):
+                batch.add(item)
+            elif isinstance(item, EndOfArchive):
+                self._archive_ended = True
+            elif isinstance(item, Trailer):
+                self._hand_over()
+                self._release(item.code)
+                return True
+        if batch.size >= BATCH or not self._source.buffered:
+            self._hand_over()
+        return False
+
+    def _hand_over(self) -> None:
+        if self._batch.size:
+            self._channel.put(self._batch.take())
+
+    def _source_limit(self) -> float | None:
+        return TRAILER_WITHIN if self._archive_ended else self._stall_timeout
+
+    def _source_stalled(self) -> str:
+        if self._archive_ended:
+            return "the source's archive came whole, but no trailer: how its tar ended is not known"
+        return f"the source gave nothing for {self._stall_timeout:g} s"
+
     def _release(self, code: int) -> None:
         """The archive and its trailer came: let the sender finish, and the source's shell end."""
         if code not in (0, 1, 2):
-            raise SourceFailed(f"the source's tar ended with exit code {code}")
+            failure = SourceKilled if code > SIGNALLED else SourceFailed
+            raise failure(f"the source's tar ended with exit code {code}")
         self._source_code = code
         self.signals.source_ended.set()
         self._channel.put(None)
@@ -356,13 +429,13 @@ class Relay:
             )
         try:
             self._destination.send_stdin(self._feed.first)
-            while (piece := self._channel.get()) is not None:
-                self._send_all(self._feed.data(piece))
-                self._sent += len(piece)
+            while (batch := self._channel.get()) is not None:
+                self._send_all(self._feed.data(batch))
+                self._sent += sum(map(len, batch))
             self.marker_sent = True
             last = marker(self._nonce)
             last += end_of_archive(self._sent + len(last))
-            self._send_all(self._feed.data(last))
+            self._send_all(self._feed.data([last]))
             self._send_all(self._feed.end())
             if self._destination.protocol is Protocol.V5:
                 self._destination.end_stdin()
@@ -376,9 +449,9 @@ class Relay:
                 f"{ACKNOWLEDGED_WITHIN:g} s"
             )
 
-    def _send_all(self, messages: Iterable[bytes]) -> None:
-        for message in messages:
-            self._destination.send_stdin(message)
+    def _send_all(self, messages: Sequence[bytes]) -> None:
+        if messages:
+            self._destination.send_stdin(*messages)
 
     # --- destination reader ------------------------------------------------------------------
 
@@ -420,9 +493,8 @@ class Relay:
         if acknowledgement.tar and not self.signals.destination_writable.is_set():
             return DestinationFailed("the destination could not make a folder to unpack in")
         if acknowledgement.tar:
-            return DestinationFailed(
-                f"the destination's tar ended with exit code {acknowledgement.tar}"
-            )
+            failure = DestinationKilled if acknowledgement.tar > SIGNALLED else DestinationFailed
+            return failure(f"the destination's tar ended with exit code {acknowledgement.tar}")
         if not acknowledgement.marked:
             return NotAcknowledged("the destination's tar ended before the end of the archive")
         if acknowledgement.placed:
@@ -430,16 +502,20 @@ class Relay:
         return NotAcknowledged("the destination acknowledged what was not sent yet")
 
 
+def _unlimited() -> None:
+    """Any wait is fine: the acknowledgement comes when it comes, or somebody stops us."""
+
+
 def _stdout(
-    session: Session, said: Said, limit: list[float | None] | None = None
+    session: Session, said: Said, limit: Callable[[], float | None] = _unlimited
 ) -> Iterator[bytes]:
     """Yield what the process writes to stdout until its session ends; note its stderr.
 
-    :param limit: holds the seconds to wait for each next event; its owner may change them.
+    :param limit: returns the seconds to wait for the next event.
     :raises TimeoutError: nothing came within that time.
     """
     while True:
-        event = session.receive(limit[0] if limit else None)
+        event = session.receive(limit())
         if isinstance(event, Stdout):
             yield event.data
         elif isinstance(event, Stderr):
@@ -455,28 +531,6 @@ def _linger(session: Session, said: Said, seconds: float) -> None:
         while not isinstance(event := session.receive(deadline.remaining()), Status | Closed):
             if isinstance(event, Stderr):
                 said.add(event.data)
-
-
-def _merged(items: Iterable[object]) -> Iterator[object]:
-    """Join small pieces, cut large ones: a message costs the same whatever it carries."""
-    pieces: list[bytes] = []
-    size = 0
-    for item in items:
-        if isinstance(item, bytes) and size + len(item) <= MESSAGE:
-            pieces.append(item)
-            size += len(item)
-            continue
-        if pieces:
-            yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            pieces, size = [], 0
-        if not isinstance(item, bytes):
-            yield item
-        elif len(item) <= MESSAGE:
-            pieces, size = [item], len(item)
-        else:
-            yield from (item[at : at + MESSAGE] for at in range(0, len(item), MESSAGE))
-    if pieces:
-        yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _raise_not_acknowledged(said: Said) -> NoReturn:

@@ -23,7 +23,10 @@ class Tally:
 
     :ivar files: members that are no directories.
     :ivar size: bytes of their contents, as the headers say.
-    :ivar relayed: bytes of the archive that came from the source, the current member's too.
+    :ivar relayed: bytes of the archive that came from the source, the current member's too, and
+        of files that are there already.
+    :ivar received: bytes that came from the source, in all attempts.
+    :ivar sent: bytes of archives that went to the destination, in all attempts.
     :ivar total: bytes expected where that is known, else None.
     :ivar notices: what a user should know about members that did not go as they were.
     :ivar more_notices: how many such there were that ``notices`` has no room for.
@@ -33,9 +36,17 @@ class Tally:
     directories: int = 0
     size: int = 0
     relayed: int = 0
+    received: int = 0
+    sent: int = 0
     total: int | None = None
     notices: list[str] = field(default_factory=list)
     more_notices: int = 0
+
+    def begin_again(self, files: int = 0, size: int = 0) -> None:
+        """Begin an attempt, with so many files and bytes there already."""
+        self.files, self.directories, self.size, self.relayed = files, 0, size, size
+        self.notices.clear()
+        self.more_notices = 0
 
     def add(self, member: Member) -> None:
         """Count a member."""
@@ -64,6 +75,9 @@ class Report:
     :ivar size: bytes of file contents.
     :ivar seconds: from the first to the last step, probes included.
     :ivar protocols: exec subprotocols of the source's and the destination's session.
+    :ivar received: bytes that came from the source, in all attempts.
+    :ivar sent: bytes of archives that went to the destination, in all attempts.
+    :ivar retries: attempts that failed before.
     :ivar notices: what a user should know, in order.
     """
 
@@ -76,6 +90,9 @@ class Report:
     size: int
     seconds: float
     protocols: tuple[str, str]
+    received: int = 0
+    sent: int = 0
+    retries: int = 0
     notices: tuple[str, ...] = ()
     stderr: bytes = b""
 
@@ -83,9 +100,10 @@ class Report:
         """Return the one line that a user reads at the end."""
         rate = human_size(self.size / self.seconds if self.seconds else 0)
         files = "1 file" if self.files == 1 else f"{self.files:,} files"
+        again = {0: "", 1: ", after 1 retry"}.get(self.retries, f", after {self.retries} retries")
         return (
             f"{self.status}: {files}, {human_size(self.size)} in {self.seconds:.1f} s "
-            f"({rate}/s, at {printable(self.target)})"
+            f"({rate}/s, at {printable(self.target)}{again})"
         )
 
 

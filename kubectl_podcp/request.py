@@ -11,6 +11,10 @@ STALL_TIMEOUT = 60.0
 """Seconds for which nothing may move where something should, unless the user says otherwise."""
 
 
+RETRIES = 0
+"""How often a copy is tried again, unless the user says otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class CopyRequest:
     """One copy, Pod to Pod.
@@ -22,6 +26,8 @@ class CopyRequest:
     :ivar no_target_directory: the destination is the source, even where a directory exists.
     :ivar stall_timeout: seconds for which the source may give, or the destination take, nothing;
         0 is for ever.
+    :ivar retries: how often to try again after a failure that may pass.
+    :ivar partial: keep what arrived when the copy fails all the same, and go on from there.
     """
 
     source: PodPath
@@ -32,6 +38,8 @@ class CopyRequest:
     kubeconfig: str | None = None
     no_target_directory: bool = False
     stall_timeout: float = STALL_TIMEOUT
+    retries: int = RETRIES
+    partial: bool = False
 
 
 def pod_paths(source: str | bytes, destination: str | bytes) -> tuple[PodPath, PodPath]:

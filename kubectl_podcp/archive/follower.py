@@ -24,7 +24,7 @@ The zero blocks and what pads them do not go on: the caller has to put its
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -81,9 +81,16 @@ class Trailer:
     code: int
 
 
-Event = Member | LeftOut | Altered | EndOfArchive | Trailer
-"""``Member`` comes before any byte of that member; ``LeftOut`` instead of it, ``Altered`` after
-it, with the same member. ``EndOfArchive`` comes after the last byte."""
+@dataclass(frozen=True, slots=True)
+class Had:
+    """``member`` does not go on: the destination has it already."""
+
+    member: Member
+
+
+Event = Member | Had | LeftOut | Altered | EndOfArchive | Trailer
+"""``Member`` comes before any byte of that member; ``Had`` or ``LeftOut`` instead of it,
+``Altered`` after it, with the same member. ``EndOfArchive`` comes after the last byte."""
 
 
 class MalformedArchive(SourceFailed):
@@ -149,6 +156,7 @@ class Follower:
 
     :param nonce: the copy's, 32 lower-case hexadecimal digits.
     :param top: the one name under which every member must stand (see safety.py).
+    :param has: whether the destination has a member already, which then does not go on.
     :raises ValueError: ``nonce`` or ``top`` is not of that form.
     """
 
@@ -158,12 +166,19 @@ class Follower:
     received: int
     """How many bytes came in."""
 
-    def __init__(self, nonce: str, top: bytes, policy: Policy | None = None) -> None:
+    def __init__(
+        self,
+        nonce: str,
+        top: bytes,
+        policy: Policy | None = None,
+        has: Callable[[Member], bool] = lambda _: False,
+    ) -> None:
         if not _NONCE.fullmatch(nonce):
             raise ValueError("a nonce is 32 lower-case hexadecimal digits")
         self.member = None
         self.received = 0
         self._guard = Guard(top, nonce, policy or Policy())
+        self._has = has
         self._tape = Tape()
         self._parser = self._stream()
         self._failure: Exception | None = None
@@ -305,14 +320,14 @@ class Follower:
         if records is not None or member.type == SPARSE:
             sparse = yield from self._sparse_map(block, member, records)
             member = replace(member, type=REGULAR, size=sparse.size)
-        if not (yield from self._admitted(member)):
-            return
+        goes_on = yield from self._admitted(member)
         self._body_start = self._tape.offset
-        if sparse is None:
-            self._body_size = member.size
+        self._body_size = member.size if sparse is None else sparse.stored
+        if not goes_on:
+            yield from self._drop(padded(self._body_size))
+        elif sparse is None:
             yield from self._keep(padded(member.size))
         else:
-            self._body_size = sparse.stored
             yield from self._expand(sparse)
         self.member = None
 
@@ -342,7 +357,12 @@ class Follower:
             yield verdict
             yield from self._tape.replace()
             return False
-        self.member = self._last = verdict.member if isinstance(verdict, Altered) else verdict
+        self._last = verdict.member if isinstance(verdict, Altered) else verdict
+        if self._has(self._last):
+            yield Had(self._last)
+            yield from self._tape.replace()
+            return False
+        self.member = self._last
         yield self.member
         if isinstance(verdict, Altered):
             yield verdict
@@ -411,6 +431,17 @@ class Follower:
             tape.keep_next(tape.left)
             yield from self._turn()
         tape.keep_next(size)
+
+    def _drop(self, size: int) -> _Steps[None]:
+        """Read ``size`` bytes that do not go on."""
+        tape = self._tape
+        while size > tape.left:
+            size -= tape.left
+            tape.take(tape.left)
+            yield from tape.replace()
+            yield from self._turn()
+        tape.take(size)
+        yield from tape.replace()
 
     def _turn(self) -> _Steps[None]:
         """Hand on what is kept of this message, and wait for the next."""

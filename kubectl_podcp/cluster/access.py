@@ -38,6 +38,10 @@ class Cluster:
     _credentials: Credentials = field(repr=False)
     _impersonation: Mapping[str, str] = field(repr=False)
 
+    def renew_credentials(self) -> None:
+        """Fetch the credentials again, by the plugin where there is one."""
+        self._credentials.renew()
+
     def headers(self) -> dict[str, str]:
         """Return the headers of one request; a credential that has expired is renewed first.
 

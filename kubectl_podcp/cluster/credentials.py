@@ -53,6 +53,11 @@ class Credentials:
                 self._current = self._fetch()
             return self._current.authorization
 
+    def renew(self) -> None:
+        """Fetch the credential again: a server did not accept it any more."""
+        with self._lock:
+            self._current = self._fetch()
+
 
 class TokenFile:
     """A token that somebody else renews in a file: read for every request.

@@ -92,9 +92,7 @@ class HandshakeSocket:
 
     def send(self, data: bytes) -> int:
         """Send all of ``data``."""
-        rest = data
-        while rest:
-            rest = rest[self._stream.send(rest) :]
+        self._stream.send(data)
         return len(data)
 
     def gettimeout(self) -> float | None:

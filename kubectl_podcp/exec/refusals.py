@@ -22,6 +22,7 @@ from kubectl_podcp.errors import (
     PodNotRunning,
     ProtocolRefused,
     ServerError,
+    ServerUnavailable,
     Unauthorized,
 )
 from kubectl_podcp.exec.channels import Status
@@ -61,7 +62,8 @@ def refusal(status: int, body: bytes, what: str) -> PodcpError:
             advice="It was not followed: the credentials are for the server in the kubeconfig.",
         )
     known = _by_words(status, document, message, what)
-    return known or ServerError(f"the API server failed {what}: HTTP {status}{said}")
+    kind = ServerUnavailable if status >= 500 else ServerError
+    return known or kind(f"the API server failed {what}: HTTP {status}{said}")
 
 
 def start_failure(status: Status, what: str) -> PodcpError:
@@ -79,7 +81,9 @@ def start_failure(status: Status, what: str) -> PodcpError:
             f"{what} could not be started: {status.message}",
             advice="The container needs a shell (sh) and tar; a distroless image has neither.",
         )
-    return ServerError(f"{what} failed: {status.message or status.reason or 'no reason given'}")
+    return ServerUnavailable(
+        f"{what} failed: {status.message or status.reason or 'no reason given'}"
+    )
 
 
 def _forbidden(document: dict[str, object] | None, message: str, what: str) -> PodcpError:

@@ -5,19 +5,18 @@ In: where and what to run. Out: :class:`ExecSession`, whose events are those of
 :mod:`kubectl_podcp.errors`, :class:`Aborted` after :meth:`ExecSession.close`, and ``TimeoutError``.
 One thread may receive while another sends; any may close.
 
-websocket-client makes the opening handshake and reads frames. Its own receive loop is not used:
-it answers pings and close frames at once, in the sender's turn, so that a stalled sender stops
-the reader.
+websocket-client makes the opening handshake. Its receive loop is not used: it answers pings and
+close frames at once, in the sender's turn, so that a stalled sender stops the reader; and it asks
+the connection five times for each message, where :mod:`~kubectl_podcp.exec.frames` takes many at
+once.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import NoReturn
 
 import websocket
 
@@ -25,6 +24,7 @@ from kubectl_podcp.errors import ConnectionLost, PodcpError, ServerError, Unreac
 from kubectl_podcp.exec import channels
 from kubectl_podcp.exec.channels import Closed, Event, Protocol, Status, Stderr, Stdout
 from kubectl_podcp.exec.deadline import Deadline
+from kubectl_podcp.exec.frames import CLOSE, PING, PONG, Message, MessageReader, Violation
 from kubectl_podcp.exec.handshake import (
     ExecTarget,
     HandshakeSocket,
@@ -35,16 +35,13 @@ from kubectl_podcp.exec.handshake import (
 from kubectl_podcp.exec.masking import Masker
 from kubectl_podcp.exec.refusals import refusal
 from kubectl_podcp.exec.stream import Aborted, Stream
-from kubectl_podcp.exec.tls import Endpoint, connect
+from kubectl_podcp.exec.tls import Endpoint, dial, handshake_errors
 
 __all__ = ["Aborted", "Closed", "Completed", "ExecSession", "ExecTarget", "run"]
 
-MAX_MESSAGE = 1024 * 1024 + 1
-"""Longest message that we take, in bytes. Kubernetes sends 32 KiB and a channel byte."""
-
 MAX_INPUT = 64 * 1024
 MAX_OUTPUT = 1024 * 1024
-"""Limits of :func:`run`, in bytes; the output's holds for stdout and stderr each."""
+"""Limits of :func:`run`, in bytes; the output's is the usual one."""
 
 OPEN_TIMEOUT = 8.0
 """Seconds for connecting and the handshake: with start-up, a user waits 10 at the most."""
@@ -73,28 +70,30 @@ class ExecSession:
     and the socket takes it, else the sender does before its next message. Of several pings the
     last is answered, as RFC 6455, section 5.5.3, allows. A close frame is answered likewise.
 
-    Lock order: ``_sending``, then the stream's own.
-
     :ivar protocol: the version that the server chose.
-    :ivar stall_timeout: seconds in which :meth:`send_stdin` must have got rid of its message;
-        None for no limit. Set it before the first.
     """
 
     def __init__(self, stream: Stream, protocol: Protocol) -> None:
         self.protocol = protocol
-        self.stall_timeout: float | None = None
         self._stream = stream
         # The reader's.
-        self._frames = _Frames(self._read, skip_utf8_validation=True)
-        self._fragments: bytearray | None = None
-        self._closed: Closed | None = None
-        # Put there by the reader, taken by whoever holds the lock: the newest control frame due.
+        self._messages = MessageReader()
+        self._events: deque[Event] = deque()
+        self._failure: ServerError | None = None
+        self._closed: Closed | None = None  # the sender looks at it
+        # Put there by the reader, taken by either: the newest control frame that is due.
         self._due: deque[bytes] = deque(maxlen=1)
-        # Guarded by the lock: what remains of a frame that was begun. Nothing else may be sent
-        # before it, or the server would take the next frame for this one's rest.
-        self._sending = threading.Lock()
+        # The sender's.
         self._masker = Masker()
-        self._begun = b""
+
+    @property
+    def stall_timeout(self) -> float | None:
+        """Seconds for which :meth:`send_stdin` may get rid of nothing; None for no limit."""
+        return self._stream.stall_timeout
+
+    @stall_timeout.setter
+    def stall_timeout(self, seconds: float | None) -> None:
+        self._stream.stall_timeout = seconds
 
     @classmethod
     def open(
@@ -117,9 +116,12 @@ class ExecSession:
         :raises ServerError: no such Pod or container, not running, or no sensible answer.
         """
         deadline = Deadline(timeout)
-        stream = Stream(connect(endpoint, timeout))
+        stream = Stream(dial(endpoint, deadline))
         try:
             stream.settimeout(deadline.remaining())
+            if endpoint.context is not None:
+                with handshake_errors(endpoint.authority, endpoint.server_name):
+                    stream.secure(endpoint.context, endpoint.server_name)
             protocol = _shake_hands(stream, endpoint, headers, target, command, protocols)
             stream.settimeout(None)
         except TimeoutError as error:
@@ -142,14 +144,21 @@ class ExecSession:
         :raises ServerError: what came is not the protocol.
         :raises Aborted: after :meth:`close`.
         """
-        self._stream.read_deadline = Deadline(timeout)
-        self._pay_dues()
-        while self._closed is None:
-            message = self._next_message()
-            event = None if message is None else channels.decode(self.protocol, message)
-            if event is not None:
-                return event
-        return self._closed
+        if not self._events:
+            self._stream.read_deadline = Deadline(timeout)
+            self._pay_dues()
+        while not self._events:
+            if self._failure is not None:
+                raise self._failure
+            if self._closed is not None:
+                return self._closed
+            self._take_in(self._read())
+        return self._events.popleft()
+
+    @property
+    def buffered(self) -> bool:
+        """Whether :meth:`receive` would give an event at once. The reader's."""
+        return bool(self._events)
 
     def finish(self, timeout: float) -> Status | None:
         """Receive until the server closes the session; return its status if one came.
@@ -166,24 +175,22 @@ class ExecSession:
                 status = event
         return status
 
-    def send_stdin(self, data: bytes) -> None:
-        """Write ``data`` to the command's stdin in one message; blocks while the server is slow.
+    def send_stdin(self, *messages: bytes) -> None:
+        """Write to the command's stdin; blocks while the server is slow.
 
-        One message, one frame: the API server takes a continuation frame for a new message, whose
-        first byte it takes for the channel.
+        Each of ``messages`` goes in one frame: the API server takes a continuation frame for a
+        new message, whose first byte it takes for the channel. Several cost one system call.
 
-        :param data: ``bytes``, at most 32 KiB; a ``memoryview`` is masked far more slowly.
+        :param messages: ``bytes``, at most 32 KiB each, and 1 MiB or so together.
         :raises ConnectionLost: the server is gone, has closed the session, or took nothing for
             :attr:`stall_timeout`. Go on receiving: the reason may have been sent before.
         :raises Aborted: after :meth:`close`.
         """
-        if self.stall_timeout is None:
-            self._send(channels.stdin(data))
-            return
-        self._stream.write_deadline = Deadline(self.stall_timeout)
         try:
-            self._send(channels.stdin(data))
+            self._send([channels.stdin(message) for message in messages])
         except TimeoutError:
+            if self.stall_timeout is None:  # feed()'s deadline
+                raise
             raise ConnectionLost(
                 f"the destination took nothing for {self.stall_timeout:g} s",
                 advice="Try again; see whether the container and its node are healthy.",
@@ -194,7 +201,7 @@ class ExecSession:
 
         :raises ValueError: on v4, which cannot.
         """
-        self._send(channels.end_of_stdin(self.protocol))
+        self._send([channels.end_of_stdin(self.protocol)])
 
     def feed(self, data: bytes, deadline: Deadline) -> None:
         """Write ``data`` to stdin in messages of 32 KiB, and end stdin where the protocol can.
@@ -203,8 +210,8 @@ class ExecSession:
         :raises ConnectionLost: like :meth:`send_stdin`.
         """
         self._stream.write_deadline = deadline
-        for start in range(0, len(data), _PIECE):
-            self.send_stdin(data[start : start + _PIECE])
+        if data:
+            self.send_stdin(*(data[at : at + _PIECE] for at in range(0, len(data), _PIECE)))
         if self.protocol is Protocol.V5:
             self.end_stdin()
         self._stream.write_deadline = Deadline(None)
@@ -215,8 +222,7 @@ class ExecSession:
         Idempotent; from any thread. Where a thread can block, and what wakes it:
 
         - in :meth:`receive` and :meth:`finish`, for bytes: the stream's abort;
-        - in :meth:`send_stdin` and :meth:`end_stdin`, for room: the stream's abort;
-        - there, for another sender's turn to end: that sender is woken as above.
+        - in :meth:`send_stdin` and :meth:`end_stdin`, for room: the stream's abort.
 
         All of them raise :class:`Aborted`. :meth:`open` can be blocked too, but nobody has the
         session to close it then: its deadline ends it.
@@ -225,8 +231,8 @@ class ExecSession:
 
     # Receiving
 
-    def _read(self, size: int) -> bytes:
-        data = self._stream.recv(size)
+    def _read(self) -> bytes:
+        data = self._stream.recv()
         if not data:
             raise ConnectionLost(
                 "the connection to the API server ended in the middle of the session",
@@ -234,112 +240,55 @@ class ExecSession:
             )
         return data
 
-    def _next_message(self) -> bytes | None:
-        """Receive one frame; return the message if that completes one.
-
-        Fragments are joined (RFC 6455, section 5.4), with control frames between them: Kubernetes
-        does not fragment, but a proxy may.
-        """
+    def _take_in(self, data: bytes) -> None:
+        """Turn what came into events, and act on control frames."""
         try:
-            frame = self._frames.recv_frame()
-        except websocket.WebSocketException as error:
-            _violated(str(error), error)
-        opcode, data = frame.opcode, frame.data
-        if frame.mask_value:
-            _violated("it masked a frame")  # RFC 6455, section 5.1
-        if opcode >= websocket.ABNF.OPCODE_CLOSE:
-            self._control(opcode, data, frame.fin)
-            return None
-        if opcode == websocket.ABNF.OPCODE_TEXT:
-            _violated("it sent text, which belongs to the base64 protocols that we did not offer")
-        if (opcode == websocket.ABNF.OPCODE_CONT) is (self._fragments is None):
-            _violated("a fragment out of place")
-        return self._joined(data, frame.fin)
+            for message in self._messages.feed(data):
+                if message.opcode >= CLOSE:
+                    self._control(message)
+                elif (event := channels.decode(self.protocol, message.data)) is not None:
+                    self._events.append(event)
+                if self._closed is not None:
+                    return  # what follows a close frame is not read
+        except Violation as violation:
+            self._failure = ServerError(
+                f"the API server does not keep to the WebSocket protocol: {violation}",
+                advice="A proxy between here and the API server may be at fault.",
+            )
 
-    def _joined(self, data: bytes, is_last: bool) -> bytes | None:
-        if self._fragments is None:
-            if is_last:
-                return data
-            self._fragments = bytearray()
-        self._fragments += data
-        if len(self._fragments) > MAX_MESSAGE:
-            _violated(f"a message of more than {MAX_MESSAGE} bytes")
-        if not is_last:
-            return None
-        message = bytes(self._fragments)
-        self._fragments = None
-        return message
-
-    def _control(self, opcode: int, data: bytes, is_whole: bool) -> None:
+    def _control(self, message: Message) -> None:
         """Act on a control frame (RFC 6455, section 5.5)."""
-        if len(data) > 125 or not is_whole:
-            _violated("a control frame that is too long or in fragments")
-        if opcode == websocket.ABNF.OPCODE_PING:
-            self._due.append(_control_frame(websocket.ABNF.OPCODE_PONG, data))
-        elif opcode == websocket.ABNF.OPCODE_CLOSE:
+        data = message.data
+        if message.opcode == PING:
+            self._due.append(_control_frame(PONG, data))
+        elif message.opcode == CLOSE:
             code = int.from_bytes(data[:2], "big") if data else _NO_STATUS_RECEIVED
             self._closed = Closed(code, data[2:].decode("utf-8", "replace"))
-            self._due.append(_control_frame(opcode, data[:2]))
+            self._due.append(_control_frame(CLOSE, data[:2]))
         self._pay_dues()
 
     # Sending
 
-    def _send(self, message: bytes) -> None:
-        with self._sending:
-            if self._closed is not None:
-                raise ConnectionLost("the API server has closed the session")
-            self._push(self._stream.send)
-            self._take_due()
-            self._push(self._stream.send)
-            self._begun = self._masker.frame(message)
-            self._push(self._stream.send)
+    def _send(self, messages: Sequence[bytes]) -> None:
+        if self._closed is not None:
+            raise ConnectionLost("the API server has closed the session")
+        frames = [self._masker.frame(message) for message in messages]
+        with suppress(IndexError):
+            frames.insert(0, self._due.popleft())
+        self._stream.send(b"".join(frames))
 
     def _pay_dues(self) -> None:
         """Send the control frame that is due, if that takes no waiting; the reader's only send."""
-        if not self._due and not self._begun:
-            return
-        if not self._sending.acquire(blocking=False):
-            return  # the sender does it before its next message
-        try:
-            self._push(self._stream.try_send)
-            if not self._begun:
-                self._take_due()
-                self._push(self._stream.try_send)
-        except (ConnectionLost, Aborted):
-            pass  # what was received before may explain it, so reading finds out by itself
-        finally:
-            self._sending.release()
-
-    def _take_due(self) -> None:
-        if self._due:
-            self._begun = self._due.popleft()
-
-    def _push(self, send: Callable[[bytes], int]) -> None:
-        """Send what was begun, until ``send`` says that nothing goes now."""
-        while self._begun and (sent := send(self._begun)):
-            self._begun = self._begun[sent:]
-
-
-class _Frames(websocket.frame_buffer):  # type: ignore[misc]
-    """websocket-client's reader of frames, which refuses a length before it reads that much."""
-
-    def recv_length(self) -> None:
-        super().recv_length()
-        if self.length > MAX_MESSAGE:
-            _violated(f"a message of {self.length} bytes; {MAX_MESSAGE} is the most")
+        # The sender may take it at any time, but nobody else puts one there.
+        with suppress(IndexError, ConnectionLost, Aborted):  # why may be received yet
+            due = self._due.popleft()
+            if not self._stream.try_send(due):
+                self._due.append(due)
 
 
 def _control_frame(opcode: int, payload: bytes) -> bytes:
     frame: bytes = websocket.ABNF.create_frame(payload, opcode).format()
     return frame
-
-
-def _violated(how: str, cause: Exception | None = None) -> NoReturn:
-    """Raise what a breach of RFC 6455 by the server means."""
-    raise ServerError(
-        f"the API server does not keep to the WebSocket protocol: {how}",
-        advice="A proxy between here and the API server may be at fault.",
-    ) from cause
 
 
 def _shake_hands(
@@ -414,6 +363,7 @@ def run(
     *,
     stdin: bytes = b"",
     timeout: float,
+    most: int = MAX_OUTPUT,
 ) -> Completed:
     """Run a small command to its end and return what it said; whether it succeeded is in there.
 
@@ -422,7 +372,8 @@ def run(
     :param stdin: at most :data:`MAX_INPUT` bytes: they are sent before anything is received, and
         more than the buffers on the way would wait for a command that waits for us.
     :param timeout: seconds for everything, connecting included.
-    :raises ServerError: no end within ``timeout``, or more output than :data:`MAX_OUTPUT`.
+    :param most: longest output that is taken, in bytes; stdout and stderr each.
+    :raises ServerError: no end within ``timeout``, or more output than ``most``.
     :raises ConnectionLost: the session ended without a status.
     :raises PodcpError: like :meth:`ExecSession.open` and :meth:`ExecSession.receive`.
     :raises ValueError: ``stdin`` is too long.
@@ -434,7 +385,7 @@ def run(
     try:
         with suppress(ConnectionLost):  # why the server went may be on its way to us
             session.feed(stdin, deadline)
-        return _collect(session, deadline, target)
+        return _collect(session, deadline, target, most)
     except TimeoutError as error:
         raise ServerError(
             f"exec in {target} did not end within {timeout:g} s",
@@ -444,15 +395,15 @@ def run(
         session.close()
 
 
-def _collect(session: ExecSession, deadline: Deadline, target: ExecTarget) -> Completed:
+def _collect(session: ExecSession, deadline: Deadline, target: ExecTarget, most: int) -> Completed:
     output = {Stdout: bytearray(), Stderr: bytearray()}
     while True:
         event = session.receive(deadline.remaining())
         if isinstance(event, Stdout | Stderr):
             collected = output[type(event)]
             collected += event.data
-            if len(collected) > MAX_OUTPUT:
-                raise ServerError(f"exec in {target} says more than {MAX_OUTPUT} bytes")
+            if len(collected) > most:
+                raise ServerError(f"exec in {target} says more than {most} bytes")
         elif isinstance(event, Status):
             return Completed(bytes(output[Stdout]), bytes(output[Stderr]), event)
         elif isinstance(event, Closed):

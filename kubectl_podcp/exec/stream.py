@@ -1,6 +1,6 @@
 """A connected socket, TLS or plain, that one reader and one writer may use at the same time.
 
-In: a socket from :func:`kubectl_podcp.exec.tls.connect`. Out: bytes. Raises
+In: a socket from :func:`kubectl_podcp.exec.tls.dial`. Out: bytes. Raises
 :class:`~kubectl_podcp.errors.ConnectionLost`, :class:`~kubectl_podcp.errors.CertificateError`,
 :class:`Aborted` and ``TimeoutError``; any other ``OSError`` stays inside.
 
@@ -21,11 +21,14 @@ from typing import NoReturn
 
 from kubectl_podcp.errors import ConnectionLost
 from kubectl_podcp.exec.deadline import Deadline
-from kubectl_podcp.exec.nonblocking import WOULD_BLOCK, wanted
+from kubectl_podcp.exec.records import Records
 from kubectl_podcp.exec.tls import refused_certificate
 
 LOOK_AGAIN = 20
 """Milliseconds; see :meth:`Stream._wait`. Go's TLS, and so Kubernetes, never asks for it."""
+
+READ_AHEAD = 256 * 1024
+"""Most bytes that are taken from the system at once."""
 
 
 class Aborted(OSError):
@@ -41,12 +44,14 @@ class Stream:
 
     :ivar read_deadline: until when :meth:`recv` may block; set by the reader alone.
     :ivar write_deadline: until when :meth:`send` may block; set by the writer alone.
+    :ivar stall_timeout: seconds for which :meth:`send` may get rid of nothing; None: no limit.
     """
 
-    def __init__(self, sock: socket.socket | ssl.SSLSocket) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.read_deadline = Deadline(None)
         self.write_deadline = Deadline(None)
+        self.stall_timeout: float | None = None
         # Set once. The byte that abort() puts into the pair is never read, so that it wakes
         # every poll that there is or will be.
         self._sock = sock
@@ -58,15 +63,37 @@ class Stream:
         # Goes from False to True once, without the lock: abort() must never wait.
         self._aborted = False
         # Guarded by the lock.
+        self._records: Records | None = None  # None: not in TLS
+        self._received = b""  # plaintext that nobody asked for yet
+        self._due = memoryview(b"")  # what the system has not taken yet, in order
+        self._broken: OSError | None = None  # what sending failed with, whoever sent
+        self._receiving = False  # a thread is in recv(): what comes is for it
+        self._sending = False  # a thread is in send(): nobody else may begin something
         self._polling = 0
         self._closing = False
 
-    def recv(self, size: int) -> bytes:
+    def secure(self, context: ssl.SSLContext, server_name: str) -> None:
+        """Make the TLS handshake, within :attr:`read_deadline`; at most once, before all else.
+
+        :param server_name: the name that the certificate must hold.
+        :raises OSError: as it happened, ``ssl.SSLError`` and ``TimeoutError`` among them: the
+            caller knows whom we talk to.
+        :raises ValueError: no certificate could hold the name.
+        """
+        records = Records(context, server_name)
+        with self._lock:
+            while not self._handshake_done(records):
+                while (data := self._taken()) is None:
+                    self._wait(self._reader, select.POLLIN, self.read_deadline)
+                    self._check()
+                records.take(data)
+            self._records = records
+
+    def recv(self, size: int = READ_AHEAD) -> bytes:
         """Return up to ``size`` bytes, at least one; ``b""`` at the peer's end.
 
-        In TLS, an end without close_notify, as that of a dying API server, looks the same, and
-        before Python 3.13 a reset does too: what was received must prove by itself that it is
-        whole.
+        In TLS, an end without close_notify, as that of a dying API server, looks the same: what
+        was received must prove by itself that it is whole.
 
         :raises TimeoutError: :attr:`read_deadline` has passed; call again to go on.
         :raises ConnectionLost: reset, or timed out by the system.
@@ -74,48 +101,49 @@ class Stream:
         :raises Aborted: after :meth:`abort`.
         """
         with self._lock:
-            while True:
+            self._receiving = True
+            try:
+                if not self._received:
+                    self._received = self._next()
                 self._check()
-                try:
-                    return self._sock.recv(size)
-                except WOULD_BLOCK as reason:
-                    event = wanted(reason, select.POLLIN)
-                except OSError as error:
-                    _lost("receiving", error)
-                self._wait(self._reader, event, event != select.POLLIN, self.read_deadline)
+            finally:
+                self._receiving = False
+            data, self._received = self._received[:size], self._received[size:]
+            return data
 
-    def send(self, data: bytes) -> int:
-        """Send some of ``data``, not empty, and return how many bytes went; blocks until some did.
+    def send(self, data: bytes) -> None:
+        """Send all of ``data``, not empty; blocks until the system has taken it.
 
-        After a ``TimeoutError``, and after :meth:`try_send` returned 0, the next call must
-        begin with the same bytes: TLS may have encrypted them already, and Python does not enable
-        partial writes (OpenSSL says ``bad length`` to less). Another place in memory is fine.
-
-        :raises TimeoutError: :attr:`write_deadline` has passed.
+        :raises TimeoutError: :attr:`write_deadline` has passed, or nothing went for
+            :attr:`stall_timeout`. Nothing can be sent any more then.
         :raises ConnectionLost: the peer is gone. What it sent before can still be received.
         :raises Aborted: after :meth:`abort`.
         """
         with self._lock:
-            while True:
-                self._check()
-                try:
-                    return self._sock.send(data)
-                except WOULD_BLOCK as reason:
-                    event = wanted(reason, select.POLLOUT)
-                except OSError as error:
-                    _lost("sending", error)
-                self._wait(self._writer, event, event != select.POLLOUT, self.write_deadline)
+            self._sending = True
+            try:
+                self._drain(self.write_deadline)
+                while not self._begin(data):
+                    # TLS waits for the peer (renegotiation). The reader may receive that before
+                    # we wait for it, and then nothing would wake us: look again soon.
+                    self._wait(self._writer, select.POLLIN, self.write_deadline, LOOK_AGAIN)
+                    self._check()
+                    self._receive_for_tls()
+                self._drain(self.write_deadline)
+            finally:
+                self._sending = False
 
-    def try_send(self, data: bytes) -> int:
-        """Like :meth:`send`, but never wait: return 0 where nothing can go now."""
+    def try_send(self, data: bytes) -> bool:
+        """Send all of ``data`` where that takes no waiting; return whether it will go."""
         with self._lock:
             self._check()
-            try:
-                return self._sock.send(data)
-            except WOULD_BLOCK:
-                return 0
-            except OSError as error:
-                _lost("sending", error)
+            if self._sending:
+                return False
+            self._flush()
+            if self._due or not self._begin(data):
+                return False
+            self._flush()
+            return True
 
     def settimeout(self, timeout: float | None) -> None:
         """Give reading and writing ``timeout`` seconds from now in all, or no limit.
@@ -152,6 +180,111 @@ class Stream:
             self._closing = True
             self._close_if_unused()
 
+    # All of these are called with the lock held.
+
+    def _handshake_done(self, records: Records) -> bool:
+        """Go on with the handshake as far as what came allows; return whether it is done."""
+        try:
+            done = records.shake_hands()
+        except ssl.SSLError:
+            self._due = memoryview(records.due())
+            with suppress(ConnectionLost):  # the peer may not want to hear of it
+                self._flush()
+            raise
+        self._due = memoryview(records.due())
+        try:
+            self._drain(self.read_deadline)
+        except ConnectionLost as lost:
+            raise lost.__cause__ or lost from None
+        return done
+
+    def _next(self) -> bytes:
+        """Wait for what comes next."""
+        while True:
+            self._check()
+            try:
+                data = self._decrypted()
+            except OSError as error:
+                _lost("receiving", error)
+            with suppress(ConnectionLost):  # reading finds out by itself
+                self._answer()
+                self._flush()
+            if data is not None:
+                return data
+            # A sender sees to it that what is due goes; without one, we do.
+            event = select.POLLOUT if self._due and not self._sending else 0
+            self._wait(self._reader, select.POLLIN | event, self.read_deadline)
+
+    def _receive_for_tls(self) -> None:
+        """Give TLS what it waits for, where no reader does; plaintext is kept for one."""
+        if self._records is None or self._receiving:
+            return
+        try:
+            ciphertext = self._taken()
+        except OSError as error:
+            _lost("receiving", error)
+        if ciphertext is not None:
+            self._records.take(ciphertext)
+
+    def _decrypted(self) -> bytes | None:
+        """Return what came; ``b""`` at the peer's end, None where that would take waiting."""
+        if self._records is None:
+            return self._taken()
+        while (data := self._records.decrypt()) is None:
+            ciphertext = self._taken()
+            if ciphertext is None:
+                return None
+            self._records.take(ciphertext)
+        return data
+
+    def _taken(self) -> bytes | None:
+        try:
+            return self._sock.recv(READ_AHEAD)
+        except BlockingIOError:
+            return None
+
+    def _begin(self, data: bytes) -> bool:
+        """Make ``data`` due, and all of it; return False where TLS is not ready for it."""
+        if self._records is None:
+            self._due = memoryview(data)
+            return True
+        try:
+            done = self._records.encrypt(data)
+        except OSError as error:
+            _lost("sending", error)
+        self._answer()
+        return done
+
+    def _answer(self) -> None:
+        """Make due what TLS has to say, and send of it what takes no waiting."""
+        if self._records is not None and (ciphertext := self._records.due()):
+            self._due = memoryview(bytes(self._due) + ciphertext if self._due else ciphertext)
+            self._flush()
+
+    def _flush(self) -> None:
+        """Send of what is due as much as takes no waiting."""
+        if self._broken is not None:
+            _lost("sending", self._broken)
+        while self._due:
+            try:
+                self._due = self._due[self._sock.send(self._due) :]
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._due = memoryview(b"")
+                self._broken = error
+                _lost("sending", error)
+
+    def _drain(self, deadline: Deadline) -> None:
+        """Send all that is due."""
+        while True:
+            self._check()
+            self._flush()
+            if not self._due:
+                return
+            stalled = None if self.stall_timeout is None else Deadline(self.stall_timeout)
+            self._wait(self._writer, select.POLLOUT, stalled or deadline)
+
     def _poller(self) -> select.poll:
         poller = select.poll()
         poller.register(self._waker, select.POLLIN)
@@ -162,16 +295,16 @@ class Stream:
         if self._aborted:
             raise Aborted("the connection was closed by this side")
 
-    def _wait(self, poller: select.poll, event: int, crosses: bool, deadline: Deadline) -> None:
+    def _wait(
+        self, poller: select.poll, event: int, deadline: Deadline, most: int | None = None
+    ) -> None:
         """Wait for ``event``, an abort or the deadline. The lock is held at entry and exit.
 
-        :param crosses: TLS wants the other thread's direction (renegotiation). That thread may
-            receive, or send, before we wait for it, and then nothing would wake us: look again
-            soon.
+        :param most: milliseconds after which it returns whatever happened.
         """
         timeout = deadline.milliseconds()
-        if crosses:
-            timeout = LOOK_AGAIN if timeout is None else min(timeout, LOOK_AGAIN)
+        if most is not None:
+            timeout = most if timeout is None else min(timeout, most)
         poller.modify(self._sock, event)
         self._polling += 1
         self._lock.release()
@@ -181,7 +314,7 @@ class Stream:
             self._lock.acquire()
             self._polling -= 1
             self._close_if_unused()
-        if not ready and not crosses:
+        if not ready and most is None:
             raise TimeoutError("timed out")
 
     def _close_if_unused(self) -> None:

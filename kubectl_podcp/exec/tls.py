@@ -1,8 +1,8 @@
 """The connection to the API server: where it is, and how it is made.
 
-In: an :class:`Endpoint`. Out: a connected, verified, blocking socket. Raises
+In: an :class:`Endpoint`. Out: a connected socket (:func:`dial`), verified (:func:`connect`). Raises
 :class:`~kubectl_podcp.errors.Unreachable` and :class:`~kubectl_podcp.errors.CertificateError`.
-Any thread may call :func:`connect`. One deadline holds for all its steps but one: the name
+Any thread may call them. One deadline holds for all its steps but one: the name
 look-up (``getaddrinfo``) cannot be interrupted and ends when the system's resolver gives up.
 
 TCP_USER_TIMEOUT is left alone: it ends a connection whose peer does not read for that long,
@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,28 +88,34 @@ class Endpoint:
 def connect(endpoint: Endpoint, timeout: float) -> socket.socket | ssl.SSLSocket:
     """Return a connected, verified, blocking socket without a time-out of its own.
 
-    All addresses of the host are tried in the resolver's order, IPv6 and IPv4; each gets its
-    share of the time that is left. In TLS 1.3 the server judges our certificate after the
-    handshake: :class:`~kubectl_podcp.exec.stream.Stream` reports that refusal.
+    In TLS 1.3 the server judges our certificate after the handshake: see
+    :func:`refused_certificate`.
 
     :param timeout: seconds for name look-up, TCP, proxy and TLS together.
-    :raises Unreachable: unknown host, refused, no route, timed out, no TLS, refused by the proxy.
+    :raises Unreachable: like :func:`dial`; or no TLS.
     :raises CertificateError: the server's certificate is not accepted, or ours is not.
     """
     deadline = Deadline(timeout)
+    sock = dial(endpoint, deadline)
+    if endpoint.context is not None:
+        where = endpoint.authority
+        sock = _secured(sock, endpoint.context, endpoint.server_name, where, deadline)
+    sock.settimeout(None)
+    return sock
+
+
+def dial(endpoint: Endpoint, deadline: Deadline) -> socket.socket:
+    """Return a TCP connection to the API server, through its proxy, without TLS as yet.
+
+    All addresses of the host are tried in the resolver's order, IPv6 and IPv4; each gets its
+    share of the time that is left.
+
+    :raises Unreachable: unknown host, refused, no route, timed out, refused by the proxy.
+    :raises CertificateError: that of a proxy spoken to in TLS is not accepted.
+    """
     proxy = endpoint.proxy
     sock = _dial(proxy or endpoint, deadline)
-    try:
-        if proxy is not None:
-            sock = _through(proxy, sock, endpoint, deadline)
-        if endpoint.context is not None:
-            where = endpoint.authority
-            sock = _secured(sock, endpoint.context, endpoint.server_name, where, deadline)
-        sock.settimeout(None)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    return sock if proxy is None else _through(proxy, sock, endpoint, deadline)
 
 
 def refused_certificate(error: OSError) -> CertificateError | None:
@@ -165,7 +173,7 @@ def _through(
             context = ssl.create_default_context()
             sock = secured = _secured(sock, context, proxy.host, where, deadline)
         tunnel.ask(sock, endpoint.authority, proxy.authorization, deadline)
-        if secured is not None and endpoint.context is not None:
+        if secured is not None:  # whoever gets the socket must not meet the proxy's TLS in it
             return tunnel.carry(secured)
     except OSError as error:
         sock.close()
@@ -181,9 +189,23 @@ def _secured(
 ) -> ssl.SSLSocket:
     """Return ``sock`` in TLS, the certificate checked; ``sock`` itself is closed or taken over."""
     try:
-        name.encode("idna")  # wrap_socket does it when it has taken the socket, and leaves it open
-        sock.settimeout(deadline.remaining())
-        return context.wrap_socket(sock, server_hostname=name)
+        with handshake_errors(where, name):
+            name.encode("idna")  # wrap_socket does it when it has taken the socket
+            sock.settimeout(deadline.remaining())
+            return context.wrap_socket(sock, server_hostname=name)
+    except BaseException:
+        sock.close()
+        raise
+
+
+@contextmanager
+def handshake_errors(where: str, name: str) -> Iterator[None]:
+    """Raise what the errors of a TLS handshake mean.
+
+    :param name: the name that the certificate must hold.
+    """
+    try:
+        yield
     except ssl.SSLCertVerificationError as error:
         raise _distrusted(where, name, error) from error
     except ssl.SSLError as error:

@@ -1,6 +1,6 @@
 """How an archive is handed to the destination's stdin.
 
-In go pieces of the archive, each at most :data:`MESSAGE` bytes; out come messages for stdin, in
+In go messages of the archive, each at most :data:`MESSAGE` bytes; out come messages for stdin, in
 order, each at most that long. The very first is ``first``, which tells the destination's shell
 (:func:`kubectl_podcp.remote.scripts.receive`) which of the two it is. No I/O, raises nothing.
 Called by the sender's thread alone.
@@ -8,7 +8,7 @@ Called by the sender's thread alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from kubectl_podcp.remote.scripts import CHUNK
 
@@ -21,13 +21,13 @@ class PlainFeed:
 
     first = b"plain\n"
 
-    def data(self, piece: bytes) -> Iterator[bytes]:
-        """Return the messages that may go now that ``piece`` came."""
-        yield piece
+    def data(self, messages: Sequence[bytes]) -> Sequence[bytes]:
+        """Return the messages that may go now that ``messages`` came."""
+        return messages
 
-    def end(self) -> Iterator[bytes]:
+    def end(self) -> Sequence[bytes]:
         """Return the messages that are left at the end of the archive."""
-        return iter(())
+        return ()
 
 
 class ChunkedFeed:
@@ -41,27 +41,24 @@ class ChunkedFeed:
 
     def __init__(self, chunk: int = CHUNK) -> None:
         self._chunk = chunk
-        self._pieces: list[bytes] = []
+        self._messages: list[bytes] = []
         self._size = 0
 
-    def data(self, piece: bytes) -> Iterator[bytes]:
-        """Return the messages that may go now that ``piece`` came."""
-        self._pieces.append(piece)
-        self._size += len(piece)
-        if self._size >= self._chunk:
-            yield from self._flush()
+    def data(self, messages: Sequence[bytes]) -> Sequence[bytes]:
+        """Return the messages that may go now that ``messages`` came."""
+        self._messages += messages
+        self._size += sum(map(len, messages))
+        return self._flush() if self._size >= self._chunk else ()
 
-    def end(self) -> Iterator[bytes]:
+    def end(self) -> Sequence[bytes]:
         """Return the messages that are left at the end of the archive."""
-        if self._size:
-            yield from self._flush()
-        yield b"0\n"
+        return [*(self._flush() if self._size else ()), b"0\n"]
 
-    def _flush(self) -> Iterator[bytes]:
-        yield b"%d\n" % self._size
-        yield from self._pieces
-        self._pieces.clear()
+    def _flush(self) -> list[bytes]:
+        chunk = [b"%d\n" % self._size, *self._messages]
+        self._messages.clear()
         self._size = 0
+        return chunk
 
 
 Feed = PlainFeed | ChunkedFeed

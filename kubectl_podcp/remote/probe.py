@@ -7,6 +7,7 @@ that :func:`kubectl_podcp.paths.place` decides by. No I/O: the caller runs the s
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
@@ -43,11 +44,13 @@ class Target:
     """A destination as it was found.
 
     :ivar fullblock: whether ``dd`` knows ``iflag=fullblock``, which chunks on stdin need.
+    :ivar leftovers: names of staging folders that are there.
     """
 
     facts: TargetFacts
     tar: Tar
     fullblock: bool
+    leftovers: tuple[bytes, ...] = ()
 
 
 def source(output: bytes, path: PodPath) -> Source:
@@ -97,6 +100,7 @@ def target(output: bytes, path: PodPath) -> Target:
         ),
         _tar(facts, path),
         "fullblock" in facts,
+        tuple(re.findall(rb"\.podcp-[0-9a-f]{32}\b", facts.get("leftovers", b""))),
     )
 
 

@@ -41,7 +41,7 @@ INSIDE = BETWEEN + BLOCK + 12_345
 END = BLOCK + FILES * (BLOCK + SIZE)
 """Bytes of the archive up to its two zero blocks."""
 
-SENDS, RECEIVES = runs("tar cf - --numeric-owner"), runs("tar xpf - -C")
+SENDS, RECEIVES = runs("tar cf - --numeric-owner"), runs("tar xpf -")
 LOST = (Ending.FIN, Ending.RESET)
 """The endings that are no words at all, but the connection's end."""
 

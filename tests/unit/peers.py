@@ -19,7 +19,10 @@ from typing import Any
 
 import trustme
 
+from kubectl_podcp.exec.deadline import Deadline
+from kubectl_podcp.exec.stream import Stream
 from kubectl_podcp.exec.tls import Endpoint, Proxy
+from kubectl_podcp.exec.tunnel import carry
 
 SECONDS = 20.0
 """Longest wait for anything; only a failing test waits that long."""
@@ -200,20 +203,33 @@ def _play(
             failures.append(failure)
 
 
-def tls_pair(version: ssl.TLSVersion | None = None) -> tuple[ssl.SSLSocket, ssl.SSLSocket]:
-    """Return a client's and a server's end of one TLS connection over TCP."""
+def stream_pair(version: ssl.TLSVersion | None = None) -> tuple[Stream, socket.socket]:
+    """Return a stream and the blocking socket at its other end, over TCP.
+
+    :param version: the highest of TLS that the other end speaks; None for no TLS.
+    """
     ours, theirs = tcp_pair()
+    stream = Stream(ours)
+    stream.settimeout(SECONDS)
+    return stream, theirs if version is None else secured(stream, theirs, version)
+
+
+def secured(
+    stream: Stream, theirs: socket.socket, version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+) -> ssl.SSLSocket:
+    """Make the handshake between a stream and ``theirs``; return what takes its place."""
     context = server_context()
-    if version is not None:
-        context.maximum_version = version
-    ended: list[ssl.SSLSocket] = []
-    thread = threading.Thread(
-        target=lambda: ended.append(context.wrap_socket(theirs, server_side=True))
-    )
-    thread.start()
-    client = client_context().wrap_socket(ours, server_hostname="localhost")
-    thread.join(SECONDS)
-    return client, ended[0]
+    context.maximum_version = version
+    accepting = Background(lambda: context.wrap_socket(theirs, server_side=True))
+    stream.secure(client_context(), "localhost")
+    sock: ssl.SSLSocket = accepting.result()
+    assert sock.version() == version.name.replace("_", ".")
+    return sock
+
+
+def for_two_threads(sock: socket.socket) -> socket.socket:
+    """Return a plain socket in place of ``sock``, which may be in TLS, for a :class:`Stream`."""
+    return carry(sock) if isinstance(sock, ssl.SSLSocket) else sock
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
@@ -265,3 +281,11 @@ class Background:
 def noise(size: int) -> bytes:
     """Return random bytes."""
     return os.urandom(size)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what another thread does soon."""
+    deadline = Deadline(SECONDS)
+    while not condition():
+        deadline.remaining()
+        threading.Event().wait(0.001)

@@ -30,6 +30,7 @@ class ScriptedSession:
     :ivar receiving: whether a thread is blocked in :meth:`receive`.
     :ivar sending: whether a thread is blocked in :meth:`send_stdin`.
     :ivar patient: whether a ``receive`` with a time-out waits as if it had none.
+    :ivar gathers: whether what was said before can be received together (``buffered``).
     :ivar repeat: said again and again once nothing else is left.
     :ivar after_close: what a blocked or later call raises once we closed the session.
     :ivar on_send: called before each message, and before the end of stdin.
@@ -45,6 +46,7 @@ class ScriptedSession:
         self.receiving = False
         self.sending = False
         self.patient = False
+        self.gathers = False
         self.repeat: Event | None = None
         self.closed = False
         self.after_close: BaseException = Aborted("closed by this side")
@@ -119,8 +121,18 @@ class ScriptedSession:
                 raise event
             return event
 
-    def send_stdin(self, data: bytes) -> None:
-        """Note a message, as soon as there is room for it."""
+    @property
+    def buffered(self) -> bool:
+        """Whether more was said already; always false unless it :attr:`gathers`."""
+        with self._changed:
+            return self.gathers and bool(self._events)
+
+    def send_stdin(self, *messages: bytes) -> None:
+        """Note each message, as soon as there is room for it."""
+        for message in messages:
+            self._send(message)
+
+    def _send(self, data: bytes) -> None:
         self.on_send()
         with self._changed:
             self._block("sending", lambda: self._room != 0 or self._refusal is not None)

@@ -326,11 +326,16 @@ def test_a_usage_error_says_why_and_what_to_write(
 
 def test_every_option_reaches_the_request(copying: Copying) -> None:
     code = run(
-        *("-n", "shop", "-c", "app", "--context", "west", "--kubeconfig", "/etc/k", "-T"), *WORDS
+        *("-n", "shop", "-c", "app", "--context", "west", "--kubeconfig", "/etc/k", "-T"),
+        *("--retries", "2", "--partial"),
+        *WORDS,
     )
     assert code == 0
     (request,) = copying.requests
-    assert dataclasses.astuple(request)[2:] == ("shop", "app", "west", "/etc/k", True, 60.0)
+    assert dataclasses.astuple(request)[2:] == (
+        *("shop", "app", "west", "/etc/k", True, 60.0),
+        *(2, True),
+    )
 
 
 def test_long_options_are_the_same(copying: Copying) -> None:

@@ -20,6 +20,7 @@ from kubectl_podcp.errors import (
     Forbidden,
     PodcpError,
     ServerError,
+    ServerUnavailable,
     Unauthorized,
     Unreachable,
 )
@@ -76,8 +77,8 @@ def test_impersonated_groups_arrive_one_by_one(server: ApiServer, tmp_path: Path
     [
         (401, "Unauthorized", Unauthorized),
         (403, "Forbidden", Forbidden),
-        (500, "InternalError", ServerError),
-        (503, "ServiceUnavailable", ServerError),
+        (500, "InternalError", ServerUnavailable),
+        (503, "ServiceUnavailable", ServerUnavailable),
     ],
 )
 def test_a_refusal_is_told_in_the_servers_words_with_advice(

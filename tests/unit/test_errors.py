@@ -33,22 +33,28 @@ CODES = {
     "PodNotFound": "pod-not-found",
     "PodNotRunning": "pod-not-running",
     "ContainerNotFound": "container-not-found",
+    "ServerUnavailable": "server-unavailable",
     "ExecFailed": "exec-failed",
     "ConnectionLost": "connection-lost",
     "SourceError": "source",
     "SourceNotFound": "source-not-found",
     "SourceFailed": "source-failed",
+    "SourceKilled": "source-killed",
     "IncompleteArchive": "incomplete-archive",
     "UnsafeMember": "unsafe-member",
     "DestinationError": "destination",
     "DestinationRefused": "destination-refused",
     "DestinationFailed": "destination-failed",
+    "DestinationKilled": "destination-killed",
     "NotAcknowledged": "not-acknowledged",
     "Interrupted": "interrupted",
 }
 """What machines read. A code that was released never changes."""
 
-RETRYABLE = {"Unreachable", "ConnectionLost", "IncompleteArchive", "NotAcknowledged"}
+RETRYABLE = {
+    *("Unreachable", "ConnectionLost", "ServerUnavailable", "PodNotRunning"),
+    *("SourceKilled", "IncompleteArchive", "DestinationKilled", "NotAcknowledged"),
+}
 
 
 def drawn() -> Iterator[tuple[str, str]]:

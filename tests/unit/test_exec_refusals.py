@@ -15,6 +15,7 @@ from kubectl_podcp.errors import (
     PodNotRunning,
     ProtocolRefused,
     ServerError,
+    ServerUnavailable,
     Unauthorized,
 )
 from kubectl_podcp.exec.channels import INTERNAL_ERROR, Status
@@ -51,11 +52,11 @@ def document(message: object, kind: str = "Status") -> bytes:
         (500, b'container not found ("c")\n', PodNotRunning, 'container not found ("c")'),
         (500, document('unable to upgrade: container not found ("c")'), PodNotRunning, WHAT),
         (302, b"to https://elsewhere/", ServerError, "redirect (HTTP 302): to https://elsewhere/"),
-        (502, b"Bad Gateway", ServerError, "HTTP 502: Bad Gateway"),
-        (500, b"", ServerError, "HTTP 500"),
-        (500, b"\xff\xfe", ServerError, "\\xff\\xfe"),
-        (500, document("odd", kind="Pod"), ServerError, '"kind": "Pod"'),
-        (500, b"[" * 100_000, ServerError, "[[["),
+        (502, b"Bad Gateway", ServerUnavailable, "HTTP 502: Bad Gateway"),
+        (500, b"", ServerUnavailable, "HTTP 500"),
+        (500, b"\xff\xfe", ServerUnavailable, "\\xff\\xfe"),
+        (500, document("odd", kind="Pod"), ServerUnavailable, '"kind": "Pod"'),
+        (500, b"[" * 100_000, ServerUnavailable, "[[["),
     ],
 )
 def test_refusal(status: int, body: bytes, kind: type[PodcpError], said: str) -> None:
@@ -79,8 +80,8 @@ def test_advice(error: PodcpError) -> None:
         ('exec: "/bin/sh": stat /bin/sh: no such file or directory', ExecFailed),
         ('exec: "/x": permission denied', ExecFailed),
         ('unable to upgrade connection: container not found ("c")', PodNotRunning),
-        ("error dialing backend: EOF", ServerError),
-        ("", ServerError),
+        ("error dialing backend: EOF", ServerUnavailable),
+        ("", ServerUnavailable),
     ],
 )
 def test_start_failure(message: str, kind: type[PodcpError]) -> None:

@@ -18,6 +18,7 @@ from websockets.sync.server import ServerConnection, serve
 from websockets.typing import Subprotocol
 
 from kubectl_podcp.errors import (
+    CertificateError,
     ConnectionLost,
     ContainerNotFound,
     Forbidden,
@@ -33,9 +34,9 @@ from kubectl_podcp.errors import (
 from kubectl_podcp.exec import handshake, session
 from kubectl_podcp.exec.channels import Ignored, Protocol, Status, Stderr, Stdout, StreamClosed
 from kubectl_podcp.exec.deadline import Deadline
+from kubectl_podcp.exec.frames import MAX_MESSAGE
 from kubectl_podcp.exec.handshake import MAX_ANSWER, exec_path
 from kubectl_podcp.exec.session import (
-    MAX_MESSAGE,
     MAX_OUTPUT,
     Aborted,
     Closed,
@@ -44,7 +45,7 @@ from kubectl_podcp.exec.session import (
     run,
 )
 from kubectl_podcp.exec.stream import Stream
-from kubectl_podcp.exec.tls import Endpoint, connect
+from kubectl_podcp.exec.tls import Endpoint, dial
 from tests.unit.peers import (
     BINARY,
     CLOSE,
@@ -60,6 +61,7 @@ from tests.unit.peers import (
     noise,
     server_context,
     serving,
+    until,
 )
 
 TARGET = ExecTarget("default", "web-0", "app")
@@ -101,12 +103,12 @@ def playing(*frames: bytes) -> Script:
     return script
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for what another thread does soon."""
-    deadline = Deadline(SECONDS)
-    while not condition():
-        deadline.remaining()
-        threading.Event().wait(0.001)
+def dialled(endpoint: Endpoint) -> Stream:
+    """Return a stream to the server, in TLS where that speaks it, before the opening handshake."""
+    stream = Stream(dial(endpoint, Deadline(SECONDS)))
+    if endpoint.context is not None:
+        stream.secure(endpoint.context, endpoint.server_name)
+    return stream
 
 
 def refused(script: Script, headers: dict[str, str] = HEADERS, **more: Any) -> PodcpError:
@@ -166,7 +168,7 @@ def test_no_limit_of_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A refusal's body has a limit of its own even where the stream has none."""
     monkeypatch.setattr(handshake, "REFUSAL_TIMEOUT", 0.1)
     with serving(staying(b"HTTP/1.1 403 No\r\n\r\n")) as endpoint:
-        stream = Stream(connect(endpoint, SECONDS))
+        stream = dialled(endpoint)
         with pytest.raises(ProtocolRefused):
             session._shake_hands(stream, endpoint, {}, TARGET, COMMAND, [Protocol.V5])
         stream.close()
@@ -181,7 +183,7 @@ def test_the_usual_port_is_not_in_the_host() -> None:
         peer.wait_for_end()
 
     with serving(script) as endpoint:
-        stream = Stream(connect(endpoint, SECONDS))
+        stream = dialled(endpoint)
         usual = dataclasses.replace(endpoint, host="kubernetes", port=80)
         session._shake_hands(stream, usual, {}, TARGET, COMMAND, [Protocol.V5])
         stream.close()
@@ -347,6 +349,25 @@ def test_the_token_is_struck_out_of_what_the_server_repeats() -> None:
     assert "as it came" in without.happened
 
 
+def test_the_certificate_is_checked() -> None:
+    """Before anything of the request is sent; the errors are those of the connection."""
+    heads: list[bytes] = []
+
+    def script(peer: Peer) -> None:
+        heads.append(peer.rest())
+
+    with serving(script, context=server_context("kubernetes")) as endpoint:
+        with pytest.raises(CertificateError, match="Hostname mismatch"):
+            opened(endpoint)
+        with pytest.raises(CertificateError, match="no server name"):
+            opened(dataclasses.replace(endpoint, server_name=""))
+    with serving(script) as endpoint:
+        silent = dataclasses.replace(endpoint, context=client_context())
+        with pytest.raises(Unreachable, match=f"cannot connect to {endpoint}: timed out"):
+            ExecSession.open(silent, HEADERS, TARGET, COMMAND, timeout=0.2)
+    assert [TOKEN.encode() in head for head in heads] == [False]
+
+
 def test_a_silent_server() -> None:
     """It took the connection, and that was all."""
     error = refused(Peer.wait_for_end, timeout=0.3)
@@ -446,7 +467,7 @@ def test_the_longest_message() -> None:
         ([b"\x82\x81\0\0\0\0x"], "masked"),
         ([frame(b"x" * 126, PING)], "control frame"),
         ([frame(b"x", PONG, final=False)], "control frame"),
-        ([frame(b"x", PING, final=False)], "ping"),
+        ([frame(b"x", PING, final=False)], "control frame"),
         ([frame(b"x", CLOSE)], "close"),
         ([frame(b"\0\1", CLOSE)], "close"),
         ([frame(b"x", 3)], "opcode"),
@@ -455,10 +476,34 @@ def test_the_longest_message() -> None:
 )
 def test_breaches_of_the_protocol(frames: list[bytes], said: str) -> None:
     """Each is the server's fault, and never waits for bytes that it announced."""
-    with session_with(playing(*frames)) as running:
-        with pytest.raises(ServerError, match="WebSocket protocol") as caught:
-            running.receive(SECONDS)
-        assert said in caught.value.happened
+    with session_with(playing(frame(b"\1before"), *frames)) as running:
+        assert running.receive(SECONDS) == Stdout(b"before")
+        for _ in range(2):
+            with pytest.raises(ServerError, match="WebSocket protocol") as caught:
+                running.receive(SECONDS)
+            assert said in caught.value.happened
+
+
+def test_what_came_together_is_at_hand() -> None:
+    """It is given one by one; the session knows whether there is more without asking for it."""
+    together = [frame(b"\1a"), frame(b"\2b"), frame(b"?", PING), frame(b"\1c"), b"\x82"]
+    with session_with(playing(b"".join(together))) as running:
+        assert not running.buffered
+        seen = []
+        for _ in range(3):
+            seen.append((running.receive(SECONDS), running.buffered))
+        with pytest.raises(TimeoutError):
+            running.receive(0.02)
+    assert seen == [(Stdout(b"a"), True), (Stderr(b"b"), True), (Stdout(b"c"), False)]
+
+
+def test_nothing_is_read_behind_a_close_frame() -> None:
+    """Neither messages nor nonsense."""
+    ending = frame(b"\1last") + frame(b"\x03\xe8", CLOSE) + frame(b"\1more") + b"\xff\xff"
+    with session_with(playing(ending)) as running:
+        assert running.receive(SECONDS) == Stdout(b"last")
+        for _ in range(2):
+            assert running.receive(SECONDS) == Closed(1000, "")
 
 
 @pytest.mark.parametrize("context", [CONTEXT, None], ids=["TLS", "plain"])
@@ -479,6 +524,9 @@ def test_an_end_without_a_close_frame(
         for _ in range(2):
             with pytest.raises(ConnectionLost):
                 running.receive(SECONDS)
+            with pytest.raises(ConnectionLost):
+                for _ in range(1000):  # a plain socket takes some before it learns of the end
+                    running.send_stdin(b"more")
 
 
 def test_a_message_goes_on_after_a_timeout() -> None:
@@ -510,6 +558,59 @@ def test_finish() -> None:
         assert running.finish(SECONDS) is None
     with session_with(playing(ending[0])) as running, pytest.raises(TimeoutError):
         running.finish(0.05)
+
+
+# Sending
+
+
+@pytest.mark.parametrize("context", [CONTEXT, None], ids=["TLS", "plain"])
+def test_several_messages_at_once(context: ssl.SSLContext | None) -> None:
+    """Each in a frame of its own, in order, before what is sent next."""
+    sizes = [1, 0, 125, 126, 32768, 7]
+    messages = [noise(size) for size in sizes]
+    read: list[tuple[int, bytes]] = []
+
+    def script(peer: Peer) -> None:
+        read.extend(peer.read_frame() for _ in range(len(sizes) + 2))
+        peer.wait_for_end()
+
+    with session_with(script, context) as running:
+        running.send_stdin(*messages)
+        running.send_stdin(b"next")
+        running.end_stdin()
+    assert read == [*((BINARY, b"\0" + each) for each in [*messages, b"next"]), (BINARY, b"\xff\0")]
+
+
+def test_a_destination_that_takes_nothing() -> None:
+    """The sender says so after its time; the reader may still hear why."""
+    over = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.send(b"\2disk full")
+        assert over.wait(SECONDS)
+
+    with session_with(script) as running:
+        assert running.stall_timeout is None
+        running.stall_timeout = 0.05
+        assert running.stall_timeout == 0.05
+        with pytest.raises(ConnectionLost, match=r"the destination took nothing for 0\.05 s"):
+            while True:
+                running.send_stdin(*[bytes(32768)] * 8)
+        assert running.receive(SECONDS) == Stderr(b"disk full")
+        over.set()
+
+
+def test_feed_ends_at_its_deadline() -> None:
+    """That is no stall: the caller has other words for it."""
+    over = threading.Event()
+
+    def script(_: Peer) -> None:
+        assert over.wait(SECONDS)
+
+    with session_with(script) as running:
+        with pytest.raises(TimeoutError):
+            running.feed(bytes(16 << 20), Deadline(0.05))
+        over.set()
 
 
 # Pings
@@ -614,19 +715,38 @@ def blocked_in_finish(running: ExecSession) -> list[Background]:
 
 
 def blocked_in_send(running: ExecSession) -> list[Background]:
-    """Return a sender that waits for room, and one that waits for its turn."""
+    """Return a sender that waits for room."""
 
     def send() -> None:
         while True:
             running.send_stdin(b"x" * 32768)
 
-    first = Background(send)
-    until(lambda: running._stream._polling == 1 and running._sending.locked())
-    return [first, Background(running.end_stdin)]
+    return [Background(send)]
+
+
+def blocked_in_feed(running: ExecSession) -> list[Background]:
+    """Return a sender that waits for room for more than there is on the way."""
+    return [Background(lambda: running.feed(bytes(16 << 20), Deadline(None)))]
+
+
+def blocked_in_both(running: ExecSession) -> list[Background]:
+    """Return a receiver and a sender."""
+    jobs = blocked_in_send(running) + blocked_in_receive(running)
+    until(lambda: running._stream._polling == 2)
+    return jobs
+
+
+BLOCKS = [
+    blocked_in_receive,
+    blocked_in_finish,
+    blocked_in_send,
+    blocked_in_feed,
+    blocked_in_both,
+]
 
 
 @pytest.mark.parametrize("context", [CONTEXT, None], ids=["TLS", "plain"])
-@pytest.mark.parametrize("block", [blocked_in_receive, blocked_in_finish, blocked_in_send])
+@pytest.mark.parametrize("block", BLOCKS)
 def test_close_wakes(
     block: Callable[[ExecSession], list[Background]], context: ssl.SSLContext | None
 ) -> None:
@@ -638,14 +758,14 @@ def test_close_wakes(
 
     with session_with(script, context) as running:
         jobs = block(running)
-        until(lambda: running._stream._polling == 1)
+        until(lambda: running._stream._polling == len(jobs))
         closers = [Background(running.close) for _ in range(4)]
         for closer in closers:
             closer.result()
         for job in jobs:
             assert isinstance(job.failure(), Aborted)
         running.close()
-        for call in (running.receive, running.end_stdin):
+        for call in (running.receive, running.end_stdin, lambda: running.send_stdin(b"x")):
             with pytest.raises(Aborted):
                 call()
         over.set()
@@ -654,7 +774,7 @@ def test_close_wakes(
 def test_an_abort_wakes_the_opening_handshake() -> None:
     """It waits in the same stream."""
     with serving(Peer.wait_for_end, context=CONTEXT) as endpoint:
-        stream = Stream(connect(endpoint, SECONDS))
+        stream = dialled(endpoint)
         opening = Background(
             lambda: session._shake_hands(stream, endpoint, {}, TARGET, COMMAND, [Protocol.V5])
         )
@@ -675,6 +795,7 @@ def test_a_close_frame_while_the_sender_is_stalled() -> None:
 
     with session_with(script) as running:
         jobs = blocked_in_send(running)
+        until(lambda: running._stream._polling == 1)
         stalled.set()
         assert running.receive(SECONDS) == SUCCESS
         assert running.receive(SECONDS) == Closed(1000, "")
@@ -751,12 +872,13 @@ def test_run() -> None:
 
 
 def test_run_on_v4_leaves_stdin_open() -> None:
-    """There is no way to end it there."""
+    """There is no way to end it there; all that may come is the answer to the close frame."""
 
     def script(peer: Peer) -> None:
         peer.accept("v4.channel.k8s.io")
         peer.status()
-        assert peer.rest() == b""
+        rest = peer.rest()
+        assert not rest or (rest[0] == 0x80 | CLOSE and len(rest) == 8), rest
 
     assert run_with(script).status == SUCCESS
 

@@ -8,24 +8,28 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kubectl_podcp.errors import CertificateError, PodcpError, Unreachable
+from kubectl_podcp.errors import CertificateError, ConnectionLost, PodcpError, Unreachable
 from kubectl_podcp.exec import tls
+from kubectl_podcp.exec.deadline import Deadline
 from kubectl_podcp.exec.stream import Aborted, Stream
-from kubectl_podcp.exec.tls import Endpoint, Proxy, connect
+from kubectl_podcp.exec.tls import Endpoint, Proxy, connect, dial, handshake_errors
 from tests.unit.peers import (
     SECONDS,
     Background,
     Peer,
     authority,
     client_context,
+    for_two_threads,
     noise,
     server_context,
     serving,
+    until,
 )
 
 SECRET = "Basic dXNlcjpwYXNz"
@@ -36,10 +40,31 @@ def greet(peer: Peer) -> None:
     peer.wait_for_end()
 
 
-def failing(endpoint: Endpoint, timeout: float = SECONDS) -> PodcpError:
+def streamed(endpoint: Endpoint, timeout: float = SECONDS) -> Stream:
+    """Connect as a session does: the stream makes the handshake."""
+    deadline = Deadline(timeout)
+    stream = Stream(dial(endpoint, deadline))
+    try:
+        stream.settimeout(deadline.remaining())
+        if endpoint.context is not None:
+            with handshake_errors(endpoint.authority, endpoint.server_name):
+                stream.secure(endpoint.context, endpoint.server_name)
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
+Connect = Callable[[Endpoint, float], object]
+
+both_ways = pytest.mark.parametrize("way", [connect, streamed], ids=["socket", "stream"])
+"""Whoever makes the handshake, the errors are the same."""
+
+
+def failing(way: Connect, endpoint: Endpoint, timeout: float = SECONDS) -> PodcpError:
     """Return the error that connecting raises."""
     with pytest.raises(PodcpError) as caught:
-        connect(endpoint, timeout)
+        way(endpoint, timeout)
     assert caught.value.advice.endswith(".")
     return caught.value
 
@@ -83,19 +108,21 @@ def test_another_server_name() -> None:
 # Unreachable
 
 
-def test_refused() -> None:
+@both_ways
+def test_refused(way: Connect) -> None:
     """The error names host and port."""
     port = closed_port()
-    error = failing(Endpoint("127.0.0.1", port, "", None, ""))
+    error = failing(way, Endpoint("127.0.0.1", port, "", None, ""))
     assert isinstance(error, Unreachable)
     assert error.happened == f"cannot connect to 127.0.0.1:{port}: Connection refused"
     assert isinstance(error.__cause__, ConnectionRefusedError)
 
 
 @pytest.mark.parametrize("host", ["nowhere.invalid", "a" * 64 + ".invalid", "\ud800"])
-def test_unknown_host(host: str) -> None:
+@both_ways
+def test_unknown_host(way: Connect, host: str) -> None:
     """Also where the name could not even be asked for."""
-    error = failing(Endpoint(host, 6443, "", None, ""))
+    error = failing(way, Endpoint(host, 6443, "", None, ""))
     assert isinstance(error, Unreachable)
     assert "name" in error.advice
 
@@ -120,7 +147,10 @@ def test_every_address_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked == [{"type": socket.SOCK_STREAM}]
 
 
-def test_a_silent_address_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+@both_ways
+def test_a_silent_address_leaves_time_for_the_next(
+    way: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each address gets its share of what is left of the deadline."""
     shares: list[float] = []
 
@@ -132,23 +162,27 @@ def test_a_silent_address_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPat
     address = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 1))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kind: [address] * 2)
     monkeypatch.setattr(tls, "_tcp", refuse)
-    error = failing(Endpoint("127.0.0.1", 1, "", None, ""), 8.0)
+    error = failing(way, Endpoint("127.0.0.1", 1, "", None, ""), 8.0)
     assert error.happened == "cannot connect to 127.0.0.1:1: timed out"
     assert [round(share) for share in shares] == [4, 8]
 
 
-def test_a_silent_server_is_left_at_the_deadline() -> None:
+@both_ways
+def test_a_silent_server_is_left_at_the_deadline(way: Connect) -> None:
     """TCP connects, TLS never answers."""
     with serving(Peer.wait_for_end) as endpoint:
         silent = dataclasses.replace(endpoint, context=client_context())
         began = time.monotonic()
-        error = failing(silent, 0.2)
+        error = failing(way, silent, 0.2)
         assert time.monotonic() - began < SECONDS / 2
     assert isinstance(error, Unreachable)
     assert error.happened == f"cannot connect to {endpoint}: timed out"
 
 
-def test_the_deadline_may_have_passed_before_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+@both_ways
+def test_the_deadline_may_have_passed_before_tls(
+    way: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A slow name look-up cannot be interrupted, but nothing is tried after it."""
     resolve = socket.getaddrinfo
 
@@ -157,101 +191,111 @@ def test_the_deadline_may_have_passed_before_tls(monkeypatch: pytest.MonkeyPatch
         return resolve(*args, **kind)
 
     monkeypatch.setattr(socket, "getaddrinfo", slowly)
-    error = failing(Endpoint("127.0.0.1", closed_port(), "", None, ""), 0.01)
+    error = failing(way, Endpoint("127.0.0.1", closed_port(), "", None, ""), 0.01)
     assert "timed out" in error.happened
 
 
-def test_a_port_that_speaks_no_tls() -> None:
+@both_ways
+def test_a_port_that_speaks_no_tls(way: Connect) -> None:
     """Another service, or http where https is configured."""
     with serving(lambda peer: peer.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")) as endpoint:
-        error = failing(dataclasses.replace(endpoint, context=client_context()))
+        error = failing(way, dataclasses.replace(endpoint, context=client_context()))
     assert isinstance(error, Unreachable)
     assert error.happened.startswith(f"no TLS connection with {endpoint}: ")
 
 
-def test_a_server_that_resets_in_the_handshake() -> None:
+@both_ways
+def test_a_server_that_resets_in_the_handshake(way: Connect) -> None:
     """A load balancer without API servers does that."""
     with serving(Peer.reset) as endpoint:
-        error = failing(dataclasses.replace(endpoint, context=client_context()))
+        error = failing(way, dataclasses.replace(endpoint, context=client_context()))
     assert isinstance(error, Unreachable)
 
 
 # Certificates
 
 
-def test_an_unknown_authority() -> None:
+@both_ways
+def test_an_unknown_authority(way: Connect) -> None:
     """The kubeconfig's certificate-authority is another cluster's."""
     with serving(greet, context=server_context()) as endpoint:
         stranger = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        error = refused(dataclasses.replace(endpoint, context=stranger))
+        error = refused(way, dataclasses.replace(endpoint, context=stranger))
     assert "unable to get local issuer certificate" in error.happened
     assert f"{endpoint.host}:{endpoint.port}" in error.happened
     assert "certificate-authority-data" in error.advice
 
 
-def test_a_wrong_name() -> None:
+@both_ways
+def test_a_wrong_name(way: Connect) -> None:
     """An IP address or a tunnel's name that the certificate lacks."""
     with serving(greet, context=server_context("kubernetes")) as endpoint:
-        error = refused(endpoint)
+        error = refused(way, endpoint)
     assert "Hostname mismatch" in error.happened
     assert "tls-server-name" in error.advice
     with serving(greet, context=server_context("kubernetes")) as endpoint:
-        error = refused(dataclasses.replace(endpoint, server_name="127.0.0.1"))
+        error = refused(way, dataclasses.replace(endpoint, server_name="127.0.0.1"))
     assert "IP address mismatch" in error.happened
 
 
-def test_an_expired_certificate() -> None:
+@both_ways
+def test_an_expired_certificate(way: Connect) -> None:
     """It may also be this machine's clock."""
     yesterday = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=1)
     with serving(greet, context=server_context(not_after=yesterday)) as endpoint:
-        error = refused(endpoint)
+        error = refused(way, endpoint)
     assert "certificate has expired" in error.happened
     assert "clock" in error.advice
 
 
-def test_our_certificate_is_missing_tls_1_2() -> None:
+@both_ways
+def test_our_certificate_is_missing_tls_1_2(way: Connect) -> None:
     """The server says so within the handshake."""
     context = demanding()
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with serving(greet, context=context) as endpoint:
-        error = failing(endpoint)
+        error = failing(way, endpoint)
     assert isinstance(error, Unreachable | CertificateError)
     assert "handshake failure" in error.happened
 
 
-def test_our_certificate_is_not_trusted_tls_1_2() -> None:
+@both_ways
+def test_our_certificate_is_not_trusted_tls_1_2(way: Connect) -> None:
     """A certificate of another authority."""
     context = demanding()
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with serving(greet, context=context) as endpoint:
-        error = failing(with_foreign_certificate(endpoint))
+        error = failing(way, with_foreign_certificate(endpoint))
     assert isinstance(error, CertificateError)
     assert "our client certificate" in error.happened
 
 
 @pytest.mark.parametrize("shown", [False, True])
 def test_our_certificate_is_refused_tls_1_3(shown: bool) -> None:
-    """The server says so after the handshake, to the first read."""
+    """The server says so after the handshake, to the first read; then nothing can be sent."""
     with serving(greet, context=demanding()) as endpoint:
         if shown:
             endpoint = with_foreign_certificate(endpoint)
-        stream = Stream(connect(endpoint, SECONDS))
-        stream.settimeout(SECONDS)
-        with pytest.raises(CertificateError, match="refused our client certificate"):
-            stream.recv(5)
+        stream = streamed(endpoint)
+        for _ in range(2):
+            with pytest.raises(CertificateError, match="refused our client certificate"):
+                stream.recv(5)
+        with pytest.raises(ConnectionLost, match="while sending"):
+            stream.send(b"then take this")
         stream.close()
 
 
 @pytest.mark.parametrize("name", ["", ".example.com"])
-def test_a_server_name_that_cannot_be(name: str) -> None:
+@both_ways
+def test_a_server_name_that_cannot_be(way: Connect, name: str) -> None:
     """tls-server-name is the user's."""
     with serving(greet, context=server_context()) as endpoint:
-        error = failing(dataclasses.replace(endpoint, server_name=name))
+        error = failing(way, dataclasses.replace(endpoint, server_name=name))
     assert isinstance(error, CertificateError)
 
 
-def refused(endpoint: Endpoint) -> CertificateError:
-    error = failing(endpoint)
+def refused(way: Connect, endpoint: Endpoint) -> CertificateError:
+    error = failing(way, endpoint)
     assert isinstance(error, CertificateError)
     return error
 
@@ -291,7 +335,7 @@ def proxy_that(answers: bytes, heads: list[list[str]], to: Endpoint | None = Non
 
 def carry(one: socket.socket, other: socket.socket) -> None:
     """Carry bytes both ways until both ends are gone."""
-    streams = (Stream(one), Stream(other))
+    streams = (Stream(for_two_threads(one)), Stream(for_two_threads(other)))
     up = Background(lambda: copy(*streams))
     copy(*reversed(streams))
     up.result()
@@ -301,8 +345,7 @@ def copy(source: Stream, sink: Stream) -> None:
     """Carry bytes one way until either end is gone, then close both."""
     try:
         while data := source.recv(1 << 14):
-            while data:
-                data = data[sink.send(data) :]
+            sink.send(data)
     except (PodcpError, Aborted):
         pass
     source.close()
@@ -363,6 +406,26 @@ def test_plain_http_through_an_https_proxy() -> None:
 
 
 @pytest.mark.usefixtures("trusted")
+def test_a_stream_of_plain_http_through_an_https_proxy() -> None:
+    """It never blocks, and the proxy's TLS must not be seen in it."""
+
+    def answer(peer: Peer) -> None:
+        peer.write(peer.read(5))
+        peer.wait_for_end()
+
+    with (
+        serving(answer) as server,
+        serving(proxy_that(OPEN, [], server), context=server_context()) as proxy,
+    ):
+        stream = streamed(by_way_of(proxy, server))
+        receiving = Background(lambda: receive_all(stream, 5))
+        until(lambda: stream._polling == 1)
+        stream.send(b"hello")
+        assert receiving.result() == b"hello"
+        stream.close()
+
+
+@pytest.mark.usefixtures("trusted")
 def test_tls_within_tls() -> None:
     """Both directions at once through a stream, and the carrier's thread ends with it."""
     size = 4 << 20
@@ -381,25 +444,28 @@ def test_tls_within_tls() -> None:
         serving(talk, context=server_context()) as server,
         serving(proxy_that(OPEN, heads, server), context=server_context()) as proxy,
     ):
-        stream = Stream(connect(by_way_of(proxy, server), SECONDS))
-        stream.settimeout(SECONDS)
+        others = carriers()
+        stream = streamed(by_way_of(proxy, server))
         sending = Background(lambda: send_all(stream, there))
         assert receive_all(stream, size) == back
         sending.result()
-        carriers = [t for t in threading.enumerate() if t.name == "tls-in-tls"]
+        begun = carriers() - others
         stream.close()
-        for carrier in carriers:
+        for carrier in begun:
             carrier.join(SECONDS)
             assert not carrier.is_alive()
-    assert len(carriers) == 1
+    assert len(begun) == 2, "ours, and that of the test's proxy"
     assert b"".join(received) == there
+
+
+def carriers() -> set[threading.Thread]:
+    """Return the threads that carry TLS within TLS."""
+    return {thread for thread in threading.enumerate() if thread.name == "tls-in-tls"}
 
 
 def send_all(stream: Stream, data: bytes) -> None:
     for start in range(0, len(data), 32768):
-        piece = data[start : start + 32768]
-        while piece:
-            piece = piece[stream.send(piece) :]
+        stream.send(data[start : start + 32768])
 
 
 def receive_all(stream: Stream, size: int) -> bytes:
@@ -420,37 +486,42 @@ def receive_all(stream: Stream, size: int) -> bytes:
         (b"x" * 20_000, "does not answer in HTTP"),
     ],
 )
-def test_a_proxy_that_refuses(answer: bytes, said: str) -> None:
+@both_ways
+def test_a_proxy_that_refuses(way: Connect, answer: bytes, said: str) -> None:
     """Its words are quoted, ours to it never are."""
     with serving(proxy_that(answer, [])) as proxy:
         target = Endpoint("kubernetes", 6443, "", client_context(), "kubernetes")
-        error = failing(by_way_of(proxy, target))
+        error = failing(way, by_way_of(proxy, target))
     assert isinstance(error, Unreachable)
     assert said in error.happened
     assert SECRET.split()[1] not in str(error)
 
 
-def test_a_proxy_that_is_not_there() -> None:
+@both_ways
+def test_a_proxy_that_is_not_there(way: Connect) -> None:
     """The error is about the proxy, not about the API server."""
-    way = Proxy("127.0.0.1", closed_port(), False, SECRET)
-    error = failing(Endpoint("kubernetes", 6443, "", client_context(), "kubernetes", way))
-    assert error.happened == f"cannot connect to the proxy 127.0.0.1:{way.port}: Connection refused"
+    proxy = Proxy("127.0.0.1", closed_port(), False, SECRET)
+    error = failing(way, Endpoint("kubernetes", 6443, "", client_context(), "kubernetes", proxy))
+    assert error.happened == f"cannot connect to {proxy}: Connection refused"
+    assert str(proxy) == f"the proxy 127.0.0.1:{proxy.port}"
 
 
-def test_a_proxy_that_stays_silent() -> None:
+@both_ways
+def test_a_proxy_that_stays_silent(way: Connect) -> None:
     """The deadline holds for its answer too."""
     with serving(Peer.wait_for_end) as proxy:
         target = Endpoint("kubernetes", 6443, "", client_context(), "kubernetes")
-        error = failing(by_way_of(proxy, target), 0.2)
+        error = failing(way, by_way_of(proxy, target), 0.2)
     assert "the proxy" in error.happened
     assert "timed out" in error.happened
 
 
-def test_a_proxy_that_is_not_trusted() -> None:
+@both_ways
+def test_a_proxy_that_is_not_trusted(way: Connect) -> None:
     """Its certificate is the system's affair, not the kubeconfig's."""
     with serving(greet, context=server_context()) as proxy:
         target = Endpoint("kubernetes", 6443, "", client_context(), "kubernetes")
-        error = failing(by_way_of(proxy, target))
+        error = failing(way, by_way_of(proxy, target))
     assert isinstance(error, CertificateError)
     assert "the proxy localhost" in error.happened
 

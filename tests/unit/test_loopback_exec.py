@@ -69,7 +69,7 @@ def test_the_empty_frame_is_of_the_lowest_output_asked_for(server: Server) -> No
 def test_output_comes_in_frames_of_32_kib_at_most_and_whole(server: Server) -> None:
     outcome = run(server, "gnu-0", "head", "-c", "5000000", "/dev/zero", streams=["stdout"])
     assert outcome.stdout == bytes(5_000_000)
-    assert max(map(len, outcome.messages)) == 32 * 1024 + 1
+    assert max(map(len, outcome.messages)) <= 32 * 1024 + 1
 
 
 def test_stderr_has_its_own_channel(server: Server) -> None:

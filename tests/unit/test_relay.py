@@ -19,12 +19,14 @@ from kubectl_podcp.archive.headers import Member, encode, end_of_archive, marker
 from kubectl_podcp.errors import (
     ConnectionLost,
     DestinationFailed,
+    DestinationKilled,
     IncompleteArchive,
     Interrupted,
     NotAcknowledged,
     PodcpError,
     ServerError,
     SourceFailed,
+    SourceKilled,
     UnsafeMember,
 )
 from kubectl_podcp.exec.channels import (
@@ -38,15 +40,16 @@ from kubectl_podcp.exec.channels import (
 )
 from kubectl_podcp.exec.stream import Aborted
 from kubectl_podcp.relay import (
-    QUEUE_MESSAGES,
+    BATCH,
+    QUEUE_BATCHES,
     Acknowledgement,
+    Batch,
     DataChannel,
     Filter,
     Outcome,
     Relay,
     Said,
     Stopped,
-    _merged,
 )
 from kubectl_podcp.remote.feed import MESSAGE, ChunkedFeed, PlainFeed
 from tests.unit.peers import Background
@@ -337,14 +340,14 @@ def test_a_source_that_cannot_be_released_costs_nothing(release: str) -> None:
 
 
 def test_a_slow_destination_bounds_what_is_read() -> None:
-    """The queue, one message in the reader's hand and one in the sender's; no more."""
+    """The queue, one batch in the reader's hand and one in the sender's; no more."""
     copy = Copy()
-    limit = QUEUE_MESSAGES + 2
+    limit = QUEUE_BATCHES + 2
     copy.destination.allow(0)
     running = copy.start()
     copy.destination.say(READY)
     copy.source.say(*[PIECE] * 1000, trailer(0), END)
-    copy.source.wait_for(lambda it: it.taken >= QUEUE_MESSAGES + 1)
+    copy.source.wait_for(lambda it: it.taken >= QUEUE_BATCHES + 1)
     assert not copy.source.comes(lambda it: it.taken > limit, 0.2)
     copy.destination.allow(100)
     copy.destination.wait_for(lambda it: it.sending and len(it.sent) == 100)
@@ -368,9 +371,9 @@ def test_a_slow_destination_bounds_what_is_read() -> None:
         ([ConnectionLost("the connection ended")], ConnectionLost),
         ([ServerError("no WebSocket")], ServerError),
         ([trailer(3)], SourceFailed),
-        ([trailer(137)], SourceFailed),
-        ([trailer(137), ConnectionLost("the connection ended")], SourceFailed),
-        ([trailer(137), SUCCESS, END], SourceFailed),
+        ([trailer(137)], SourceKilled),
+        ([trailer(137), ConnectionLost("the connection ended")], SourceKilled),
+        ([trailer(137), SUCCESS, END], SourceKilled),
     ],
 )
 def test_a_source_that_ends_otherwise_fails_the_copy(
@@ -441,7 +444,7 @@ def test_a_refused_member_ends_the_copy() -> None:
         ([ConnectionLost("the connection ended")], ConnectionLost, "the connection ended"),
         ([ack(2, 0, 1), END], DestinationFailed, "tar ended with exit code 2"),
         ([ack(2, 1, 1), END], DestinationFailed, "tar ended with exit code 2"),
-        ([ack(137, 0, 1)], DestinationFailed, "tar ended with exit code 137"),
+        ([ack(137, 0, 1)], DestinationKilled, "tar ended with exit code 137"),
         ([ack(0, 0, 1), END], NotAcknowledged, "before the end of the archive"),
         ([ack(0, 0, 0), END], NotAcknowledged, "before the end of the archive"),
         ([ack(0, 1, 1), END], DestinationFailed, "could not be put in place"),
@@ -702,10 +705,10 @@ def test_stop_wakes_a_blocked_put() -> None:
     copy = Copy()
     running = copy.start()
     copy.source.say(*[PIECE] * 1000)
-    copy.source.wait_for(lambda it: it.taken == QUEUE_MESSAGES + 1)
+    copy.source.wait_for(lambda it: it.taken == QUEUE_BATCHES + 1)
     copy.relay.stop()
     running.failure()
-    assert copy.source.taken == QUEUE_MESSAGES + 1
+    assert copy.source.taken == QUEUE_BATCHES + 1
 
 
 def test_stop_wakes_a_blocked_get() -> None:
@@ -735,7 +738,7 @@ def test_stop_wakes_a_blocked_put_behind_a_blocked_send() -> None:
     copy.destination.say(READY)
     copy.source.say(*[PIECE] * 1000)
     copy.destination.wait_for(lambda it: it.sending and len(it.sent) == 1)
-    copy.source.wait_for(lambda it: it.taken == QUEUE_MESSAGES + 2)
+    copy.source.wait_for(lambda it: it.taken == QUEUE_BATCHES + 2)
     copy.relay.stop()
     running.failure()
     assert copy.destination.sent == [b"plain\n"]
@@ -793,7 +796,7 @@ def test_stop_may_be_called_by_many_and_often() -> None:
     copy = Copy()
     running = copy.start()
     copy.source.say(*[PIECE] * 1000)
-    copy.source.wait_for(lambda it: it.taken == QUEUE_MESSAGES + 1)
+    copy.source.wait_for(lambda it: it.taken == QUEUE_BATCHES + 1)
     for stopping in [Background(copy.relay.stop) for _ in range(8)]:
         stopping.result()
     running.failure()
@@ -936,9 +939,9 @@ def main_thread_waits() -> bool:
 
 def test_the_data_channel_keeps_the_order() -> None:
     channel = DataChannel(threading.Event())
-    for piece in (b"a", b"b", None):
-        channel.put(piece)
-    assert [channel.get(), channel.get(), channel.get()] == [b"a", b"b", None]
+    for batch in ([b"a"], [b"b", b"c"], None):
+        channel.put(batch)
+    assert [channel.get(), channel.get(), channel.get()] == [[b"a"], [b"b", b"c"], None]
 
 
 def test_nothing_goes_into_a_stopped_channel() -> None:
@@ -946,20 +949,20 @@ def test_nothing_goes_into_a_stopped_channel() -> None:
     channel = DataChannel(stop)
     stop.set()
     with pytest.raises(Stopped):
-        channel.put(b"a")
+        channel.put([b"a"])
     channel.open()
     with pytest.raises(Stopped):
         channel.get()
 
 
-@pytest.mark.parametrize("size", [2, QUEUE_MESSAGES])
+@pytest.mark.parametrize("size", [2, QUEUE_BATCHES])
 def test_opening_wakes_both_sides(size: int) -> None:
     """The smallest channel has room for a pending piece and for what wakes the consumer."""
     stop = threading.Event()
     full, empty = DataChannel(stop, size), DataChannel(stop, size)
     for _ in range(size):
-        full.put(b"x")
-    blocked = [Background(lambda: full.put(b"y")), Background(empty.get)]
+        full.put([b"x"])
+    blocked = [Background(lambda: full.put([b"y"])), Background(empty.get)]
     stop.set()
     full.open()
     empty.open()
@@ -989,9 +992,9 @@ def test_a_stop_between_the_look_and_the_put_is_not_missed() -> None:
     stop = Treacherous()
     channel = DataChannel(stop, 4)
     for _ in range(4):
-        channel.put(b"x")
+        channel.put([b"x"])
     stop.then = channel.open
-    producer = Background(lambda: channel.put(b"y"))
+    producer = Background(lambda: channel.put([b"y"]))
     assert isinstance(producer.failure(), Stopped)
 
 
@@ -1040,49 +1043,71 @@ def test_of_a_short_stderr_all_is_kept(parts: list[bytes]) -> None:
     assert bytes(said) == b"".join(parts)
 
 
+def gathered(pieces: Iterable[bytes]) -> list[bytes]:
+    """Return the messages of a batch of ``pieces``."""
+    batch = Batch()
+    for piece in pieces:
+        batch.add(piece)
+    assert batch.size == sum(map(len, pieces))
+    messages = batch.take()
+    assert batch.size == 0
+    assert batch.take() == []
+    return messages
+
+
 def test_small_pieces_are_joined_and_large_ones_cut() -> None:
-    event = EndOfArchive()
-    items = [b"a", b"b" * (MESSAGE - 1), b"c", event, b"d" * (2 * MESSAGE + 5), b"e", event]
-    assert list(_merged(items)) == [
+    pieces = [b"a", b"b" * (MESSAGE - 1), b"c", b"d" * (2 * MESSAGE + 5), b"e"]
+    assert gathered(pieces) == [
         b"a" + b"b" * (MESSAGE - 1),
         b"c",
-        event,
         b"d" * MESSAGE,
         b"d" * MESSAGE,
-        b"d" * 5,
-        b"e",
-        event,
+        b"d" * 5 + b"e",
     ]
 
 
 def test_a_piece_that_fits_is_not_copied() -> None:
     piece = b"x" * MESSAGE
-    (merged,) = _merged([piece])
-    assert merged is piece
-    assert next(iter(_merged([piece, EndOfArchive()]))) is piece
+    (message,) = gathered([piece])
+    assert message is piece
 
 
 SIZES = st.sampled_from([1, 512, MESSAGE - 512, MESSAGE - 1, MESSAGE, MESSAGE + 1, 3 * MESSAGE])
 
 
-@given(st.lists(SIZES | st.none(), max_size=12))
-def test_merging_changes_neither_bytes_nor_order(sizes: list[int | None]) -> None:
-    """Between two events the bytes are the same, in messages that stdin takes."""
-    event = EndOfArchive()
-    items = [event if size is None else bytes([n]) * size for n, size in enumerate(sizes)]
-    merged = list(_merged(items))
+@given(st.lists(SIZES, max_size=12))
+def test_gathering_changes_neither_bytes_nor_order(sizes: list[int]) -> None:
+    """The bytes are the same, in messages that stdin takes."""
+    pieces = [bytes([number]) * size for number, size in enumerate(sizes)]
+    messages = gathered(pieces)
+    assert b"".join(messages) == b"".join(pieces)
+    assert all(0 < len(message) <= MESSAGE for message in messages)
 
-    def joined(parts: Iterable[object]) -> list[bytes]:
-        runs = [b""]
-        for part in parts:
-            if isinstance(part, bytes):
-                runs[-1] += part
-            else:
-                runs.append(b"")
-        return runs
 
-    assert joined(merged) == joined(items)
-    assert all(0 < len(part) <= MESSAGE for part in merged if isinstance(part, bytes))
+def test_what_is_at_hand_goes_on_together() -> None:
+    """Two hand-overs: one when a batch is full, one when nothing more is at hand."""
+    copy = Copy()
+    copy.source.gathers = True
+    count = BATCH // MESSAGE + 3
+    copy.source.say(*[Stdout(b"x" * MESSAGE)] * count)
+    running = copy.start()
+    copy.source.wait_for(lambda it: it.receiving and it.taken == count)
+    sizes = [len(batch or ()) for batch in list(copy.relay._channel._queue.queue)]
+    assert sizes == [BATCH // MESSAGE, 3]
+    copy.relay.stop()
+    running.failure()
+
+
+def test_what_is_at_hand_does_not_wait_for_what_is_to_come() -> None:
+    """A slow source's bytes reach the destination before its next ones are there."""
+    copy = Copy()
+    copy.source.gathers = True
+    copy.destination.say(READY)
+    running = copy.start()
+    copy.source.say(Stdout(b"first"))
+    copy.destination.wait_for(lambda it: it.sent == [b"plain\n", b"first"])
+    copy.relay.stop()
+    running.failure()
 
 
 def test_the_deadline_of_these_tests_is_longer_than_what_the_relay_waits() -> None:

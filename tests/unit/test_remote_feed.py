@@ -17,7 +17,7 @@ FEEDS: list[Callable[[], Feed]] = [PlainFeed, ChunkedFeed, lambda: ChunkedFeed(1
 
 def fed(feed: Feed, pieces: Sequence[bytes]) -> list[bytes]:
     """Return the messages that ``feed`` makes of ``pieces``, its first line aside."""
-    messages = [message for piece in pieces for message in feed.data(piece)]
+    messages = [message for piece in pieces for message in feed.data([piece])]
     return messages + list(feed.end())
 
 
@@ -45,20 +45,20 @@ def test_the_first_line_says_which_it_is() -> None:
 def test_a_plain_feed_passes_each_piece_on_at_once() -> None:
     feed = PlainFeed()
     piece = b"x" * 512
-    assert [message is piece for message in feed.data(piece)] == [True]
+    assert [message is piece for message in feed.data([piece])] == [True]
     assert list(feed.end()) == []
 
 
 def test_a_chunk_is_kept_back_until_it_is_whole() -> None:
     feed = ChunkedFeed(1000)
-    assert list(feed.data(b"a" * 999)) == []
-    assert list(feed.data(b"b" * 512)) == [b"1511\n", b"a" * 999, b"b" * 512]
-    assert list(feed.data(b"c")) == []
+    assert list(feed.data([b"a" * 900, b"a" * 99])) == []
+    assert list(feed.data([b"b" * 512])) == [b"1511\n", b"a" * 900, b"a" * 99, b"b" * 512]
+    assert list(feed.data([b"c"])) == []
     assert list(feed.end()) == [b"1\n", b"c", b"0\n"]
 
 
 def test_a_chunk_that_is_full_to_the_byte_goes() -> None:
-    assert list(ChunkedFeed(1000).data(b"a" * 1000)) == [b"1000\n", b"a" * 1000]
+    assert list(ChunkedFeed(1000).data([b"a" * 1000])) == [b"1000\n", b"a" * 1000]
 
 
 def test_nothing_at_all_is_only_an_end() -> None:

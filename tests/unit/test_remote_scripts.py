@@ -9,7 +9,7 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import quote
 
 import pytest
@@ -20,6 +20,7 @@ from kubectl_podcp.errors import DestinationRefused, ExecFailed, SourceError, So
 from kubectl_podcp.paths import Kind, Placement, PodPath, SourceFacts, TargetFacts
 from kubectl_podcp.remote import probe, scripts
 from kubectl_podcp.remote.feed import ChunkedFeed, Feed, PlainFeed
+from kubectl_podcp.remote.scripts import Staging
 from tests import userlands
 from tests.unit.shell import Shell
 
@@ -269,9 +270,9 @@ def receive(
     """Give ``data`` to the destination's script; return its last words and its stderr."""
     messages = [feed.first]
     for at in range(0, len(data), 1000):
-        messages += feed.data(data[at : at + 1000])
+        messages += feed.data([data[at : at + 1000]])
     messages += feed.end()
-    script = scripts.receive(placement, b"tree", NONCE, gnu=shell.name == "gnu")
+    script = scripts.receive(Staging(placement, NONCE, b"tree"), NONCE, gnu=shell.name == "gnu")
     done = shell.run(script, b"".join(messages), uid=uid)
     return done.stdout.splitlines()[-1].removeprefix(f"podcp-{NONCE} ".encode()), done.stderr
 
@@ -423,13 +424,13 @@ def test_a_client_that_goes_away_leaves_nothing(shell: Shell) -> None:
     for feed in feeds(shell):
         srv = shell.fresh("srv")
         script = scripts.receive(
-            Placement(b"/srv", b"tree"), b"tree", NONCE, gnu=shell.name == "gnu"
+            Staging(Placement(b"/srv", b"tree"), NONCE, b"tree"), NONCE, gnu=shell.name == "gnu"
         )
         process = shell.start(script)
         assert process.stdin and process.stdout
         until(process.stdout, b" ready\n")
         assert (srv / STAGE).is_dir()
-        process.stdin.write(feed.first + b"".join(feed.data(archive()[:3000])))
+        process.stdin.write(feed.first + b"".join(feed.data([archive()[:3000]])))
         process.stdin.close()
         process.stdout.close()
         process.wait(10)
@@ -457,7 +458,9 @@ def test_a_target_directory_that_vanished_is_an_answer(shell: Shell) -> None:
 
 def test_the_longest_script_fits_in_a_request_line() -> None:
     """It travels in the URL; proxies often take no more than 8 KiB (nginx's own default)."""
-    script = scripts.receive(Placement(b"/srv/" * 20, b"n" * 100), b"t" * 100, NONCE, gnu=True)
+    script = scripts.receive(
+        Staging(Placement(b"/srv/" * 20, b"n" * 100), NONCE, b"t" * 100), NONCE, gnu=True
+    )
     assert len(quote(script, safe="")) < 6.5 * 1024
 
 
@@ -468,10 +471,15 @@ def test_the_sweep_removes_a_staging_folder_and_nothing_else(shell: Shell) -> No
     srv = shell.fresh("srv")
     (srv / STAGE / "locked").mkdir(parents=True, mode=0o755)
     (srv / "file").write_text("kept")
-    assert shell.run(scripts.sweep(b"/srv", NONCE)).returncode == 0
+    assert shell.run(scripts.sweep(staging(b"/srv"))).returncode == 0
     assert contents(srv) == {"file": "kept"}
-    assert shell.run(scripts.sweep(b"/srv", NONCE)).returncode == 0
-    assert shell.run(scripts.sweep(b"/nope", NONCE)).returncode == 0
+    assert shell.run(scripts.sweep(staging(b"/srv"))).returncode == 0
+    assert shell.run(scripts.sweep(staging(b"/nope"))).returncode == 0
+
+
+def staging(directory: bytes, **more: Any) -> Staging:
+    """A staging folder for a tree."""
+    return Staging(Placement(directory, b"tree"), NONCE, b"tree", **more)
 
 
 # --- helpers -----------------------------------------------------------------------------------

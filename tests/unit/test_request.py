@@ -52,7 +52,7 @@ def test_the_words_cannot_command_a_terminal() -> None:
 
 def test_a_request_leaves_to_the_kubeconfig_what_was_not_said() -> None:
     request = CopyRequest(A, B)
-    assert dataclasses.astuple(request)[2:] == (None, None, None, None, False, 60.0)
+    assert dataclasses.astuple(request)[2:] == (None, None, None, None, False, 60.0, 0, False)
 
 
 def test_a_request_does_not_change() -> None:

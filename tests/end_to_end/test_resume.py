@@ -1,0 +1,113 @@
+"""A copy that is broken goes on from where it stopped, and ends with the same bytes."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end import fidelity, trees
+from tests.end_to_end.breaker import Breaker, Link, breaking
+from tests.end_to_end.conftest import TARS, ClusterUnderTest
+from tests.end_to_end.report import Report
+
+SEED = 20_240_229
+OVERHEAD = 1.1
+"""What may be sent in all, as a multiple of what is copied."""
+
+BUFFERS = 48 << 20
+"""Bytes that may be on their way from the source when a connection breaks, and are lost: in the
+queue, and in the sockets of the API server, of the breaking proxy and of ours."""
+
+
+class Cuts:
+    """Break the busiest connection when so many bytes have gone up in all.
+
+    :param at: those sums, in bytes, rising.
+    """
+
+    def __init__(self, *at: int) -> None:
+        self.left = sorted(at)
+        self.made = 0
+
+    def __call__(self, breaker: Breaker, link: Link) -> None:
+        if self.left and breaker.up >= self.left[0]:
+            self.left.pop(0)
+            self.made += 1
+            (link.reset if self.made % 2 else link.finish)()
+
+
+def copied(
+    cluster: ClusterUnderTest, version: str, place: Path, cuts: Cuts, *paths: str
+) -> Breaker:
+    """Copy through a proxy that makes ``cuts``; return it, for what it counted."""
+    context = f"podcp-{version}"
+    with breaking(cluster.kubeconfig, context, place) as (breaker, kubeconfig):
+        breaker.on_passing = cuts
+        through = ClusterUnderTest(kubeconfig, cluster.is_real, command=cluster.command)
+        result = through.copy(version, *paths, "--retries", "3")
+        assert cuts.made, "nothing was broken"
+        result.complete()
+        assert f"after {cuts.made} retr" in result.stderr
+    return breaker
+
+
+@pytest.mark.parametrize("tar", TARS)
+def test_a_file_that_is_broken_three_times(
+    cluster: ClusterUnderTest, version: str, tar: str, tmp_path: Path, report: Report
+) -> None:
+    """Each byte passes once, and a little more: on the way up and on the way down."""
+    source, destination = cluster.pod("gnu-0"), cluster.pod(f"{tar}-1")
+    mib = 512 if cluster.is_real and tar == "gnu" else 96
+    source.fresh("/data")
+    destination.fresh("/srv")
+    source.sh(
+        f"cd /data; dd if=/dev/urandom of=big bs=1M count={mib} 2>/dev/null; chmod 640 big; "
+        f"touch -d @{trees.MTIME} big"
+    )
+    chance = random.Random(f"{SEED} {tar} {version}")
+    cuts = Cuts(*(chance.randrange(1 << 20, mib << 20) for _ in range(3)))
+    breaker = copied(cluster, version, tmp_path, cuts, "gnu-0:/data/big", f"{tar}-1:/srv")
+    assert destination.sha256("/srv/big") == source.sha256("/data/big")
+    assert destination.names("/srv") == ["big"]
+    stat = "stat -c '%a %u %g %Y' "
+    assert destination.sh(f"{stat} /srv/big") == source.sh(f"{stat} /data/big")
+    check_overhead(report, f"{mib} MiB to {tar}, {version}", breaker, cuts, mib << 20)
+
+
+def check_overhead(report: Report, what: str, breaker: Breaker, cuts: Cuts, size: int) -> None:
+    """Check, and report, what passed beside what was to be copied."""
+    up, down = breaker.up / size, breaker.down / size
+    report.add(f"resume, {what}, {cuts.made} cuts: {up:.3f} times its size up, {down:.3f} down")
+    assert up < OVERHEAD
+    assert down < OVERHEAD + cuts.made * BUFFERS / size
+
+
+@pytest.mark.parametrize("tar", TARS)
+def test_a_tree_that_is_broken_three_times(
+    cluster: ClusterUnderTest, version: str, tar: str, tmp_path: Path, report: Report
+) -> None:
+    """Files that are whole are not sent again; names, links, modes and times are as ever."""
+    source, destination = cluster.pod(f"{tar}-0"), cluster.pod("gnu-1")
+    source.fresh("/data")
+    destination.fresh("/srv")
+    trees.put_big_tree(source, "/data", "tree")
+    large = 62 if cluster.is_real and tar == "gnu" else 14
+    source.sh(
+        f"cd /data/tree; for n in $(seq {large}); do "
+        "dd if=/dev/urandom of=large$n bs=1M count=8 2>/dev/null; done; "
+        f"touch -d @{trees.MTIME} large*"
+    )
+    size = (large * 8 + 15) << 20
+    chance = random.Random(f"{SEED} {tar} {version}")
+    cuts = Cuts(*(chance.randrange(1 << 20, size) for _ in range(3)))
+    breaker = copied(cluster, version, tmp_path, cuts, f"{tar}-0:/data/tree", "gnu-1:/srv")
+    sent = fidelity.comparable(trees.look(source, "/data", "tree"), "gnu")
+    came = fidelity.comparable(trees.look(destination, "/srv", "tree"), "gnu")
+    assert came.links == sent.links
+    assert [name for name in sent.entries if came.entries.get(name) != sent.entries[name]] == []
+    assert came.entries.keys() == sent.entries.keys()
+    assert destination.names("/srv") == ["tree"]
+    if tar != "busybox":  # Debian's takes no list of names: it archives all again
+        check_overhead(report, f"a tree from {tar}, {version}", breaker, cuts, size)

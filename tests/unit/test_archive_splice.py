@@ -1,0 +1,83 @@
+"""What the destination has already does not go on, and the rest of a file becomes a member."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+
+from kubectl_podcp.archive.follower import CutArchive, EndOfArchive, Follower, Had, Trailer
+from kubectl_podcp.archive.headers import REGULAR, Member, encode, padded
+from kubectl_podcp.archive.splice import Splice
+from tests.unit import tar_blocks
+from tests.unit.tar_blocks import END, NONCE, in_steps, trailer
+
+STEPS = (1, 100, 512, 700, 4096, 1 << 20)
+
+
+def had(names: Iterable[bytes], stream: bytes, step: int) -> tuple[bytes, list[object]]:
+    """Return what goes on of ``stream`` when ``names`` are there already, and the events."""
+    wanted = set(names)
+    follower = Follower(NONCE, b"top", has=lambda member: member.name in wanted)
+    items = [item for data in in_steps(stream, step) for item in follower.feed(data)]
+    return b"".join(item for item in items if isinstance(item, bytes)), [
+        item for item in items if not isinstance(item, bytes)
+    ]
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("size", [0, 1, 512, 3000])
+def test_what_is_there_already_does_not_go_on(size: int, step: int) -> None:
+    first = tar_blocks.member(b"top/first", b"a" * 700)
+    there = tar_blocks.member(b"top/there", b"b" * size)
+    last = tar_blocks.member(b"top/last", b"c" * 5)
+    archive, events = had([b"top/there"], first + there + last + END + trailer(), step)
+    assert archive == first + last
+    (dropped,) = (event for event in events if isinstance(event, Had))
+    assert (dropped.member.name, dropped.member.size) == (b"top/there", size)
+    assert events[-1] == Trailer(0)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_sparse_file_that_is_there_already_does_not_go_on(step: int) -> None:
+    sparse = tar_blocks.old_sparse(b"top/there", b"abcde", [(0, 3), (10_000, 2)], 20_000)
+    last = tar_blocks.member(b"top/last", b"c")
+    archive, _ = had([b"top/there"], sparse + last + END + trailer(), step)
+    assert archive == last
+
+
+def rest(size: int) -> Member:
+    """The header of a rest."""
+    return Member(b"top/file", REGULAR, size, 0o640, 1, 2, 1_000_000)
+
+
+def spliced(member: Member, stream: bytes, step: int, *, alone: bool) -> list[object]:
+    """Return all that comes of ``stream``, which begins with the body of ``member``."""
+    splice = Splice(Follower(NONCE, b"top"), member, alone=alone)
+    return [item for data in in_steps(stream, step) for item in splice.feed(data)]
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("size", [1, 511, 512, 1500])
+def test_a_rest_becomes_the_first_member(size: int, step: int) -> None:
+    member, raw = rest(size), b"r" * size
+    last = tar_blocks.member(b"top/last", b"c" * 5)
+    items = spliced(member, raw + last + END + trailer(), step, alone=False)
+    sent = b"".join(item for item in items if isinstance(item, bytes))
+    assert sent == encode(member) + raw.ljust(padded(size), b"\0") + last
+    assert items[0] == member
+    assert items[-1] == Trailer(0)
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("size", [1, 512])
+def test_a_rest_alone_is_a_whole_archive(size: int, step: int) -> None:
+    items = spliced(rest(size), b"r" * size + trailer(), step, alone=True)
+    assert EndOfArchive() in items
+    assert items[-1] == Trailer(0)
+
+
+@pytest.mark.parametrize("step", [1, 1 << 20])
+def test_a_rest_that_shrank_is_a_cut_archive(step: int) -> None:
+    with pytest.raises(CutArchive):
+        spliced(rest(1000), b"r" * 900 + trailer(), step, alone=True)

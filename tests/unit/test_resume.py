@@ -1,0 +1,202 @@
+"""What of a source is staged already: two listings, compared."""
+
+from __future__ import annotations
+
+import pytest
+
+from kubectl_podcp.archive.headers import REGULAR, SYMLINK, Member
+from kubectl_podcp.errors import IncompleteArchive
+from kubectl_podcp.remote import listing
+from kubectl_podcp.remote.listing import Listing
+from kubectl_podcp.resume import Part, Resumption, resumption
+
+NONCE = "0123456789abcdef" * 2
+MIB = 1 << 20
+FILE, DIRECTORY = "81a4", "41ed"
+
+
+def line(name: str, size: int = 5, **more: object) -> str:
+    """One line of a listing, as ``stat`` prints it."""
+    told: dict[str, object] = {
+        "mode": FILE,
+        "stored": size,
+        "mtime": 1000,
+        "owner": "0:0",
+        "links": 1,
+        "changed": 1,
+        **more,
+    }
+    blocks = -(-int(str(told["stored"])) // 512)
+    return (
+        f"{NONCE} {told['mode']} {size} {blocks} {told['mtime']} {told['owner']} {told['links']} "
+        f"2024-02-29 10:00:0{told['changed']}.000000000 +0000 ./{name}\n"
+    )
+
+
+def listed(*lines: str, said: str = "names") -> Listing:
+    """The listing that these lines make."""
+    output = "".join(lines) + f"\npodcp-{NONCE} listed 0 {said}\n"
+    parsed = listing.parse(output.encode(), NONCE)
+    assert parsed is not None
+    return parsed
+
+
+TOP = line("top", 4096, mode=DIRECTORY, links=2)
+LAST = line("top/last", 1, changed=9)
+
+
+def resumed(source: list[str], staged: list[str], said: str = "0 2000") -> Resumption | None:
+    """What is there, where a last file is being written, which is not looked at."""
+    return resumption(listed(TOP, *source, LAST), listed(TOP, *staged, LAST, said=said))
+
+
+def whole(source: str, staged: str, said: str = "0 2000") -> bool:
+    """Whether one file counts as whole, beside one that does."""
+    anchor = line("top/anchor")
+    found = resumed([anchor, source], [anchor, staged], said)
+    assert found is not None
+    assert b"top/anchor" in found.whole
+    return b"top/file" in found.whole
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        b"",
+        line("top").encode(),
+        f"\npodcp-{NONCE} listed 1 names\n".encode(),
+        f"{NONCE} what is this\n\npodcp-{NONCE} listed 0 names\n".encode(),
+        f"{line('top')}\npodcp-{NONCE} listed 0 names\nmore".encode(),
+    ],
+)
+def test_a_listing_that_is_not_whole_is_none(output: bytes) -> None:
+    assert listing.parse(output, NONCE) is None
+
+
+def test_a_name_may_hold_a_newline() -> None:
+    assert listed(line("a\nb\n"), line("c")).names == [b"a\nb\n", b"c"]
+
+
+def test_of_a_name_that_comes_twice_the_second_counts() -> None:
+    """But it does not hide what changed last before."""
+    found = listed(line("a", 1), line("b", changed=5), line("a", 2, changed=7))
+    assert found[b"a"].size == 2
+    assert found.newest == {b"b"}
+
+
+def test_a_file_is_whole_where_all_is_equal() -> None:
+    assert whole(line("top/file"), line("top/file"))
+    assert whole(line("top/file", mode="89ed"), line("top/file", mode="81ed"))  # setuid is dropped
+    assert whole(line("top/file", owner="7:8"), line("top/file", owner="1000:1000"), "1000 2000")
+
+
+@pytest.mark.parametrize(
+    "staged",
+    [
+        line("top/file", 4),
+        line("top/file", mtime=1001),
+        line("top/file", mode="81b6"),
+        line("top/file", owner="0:1"),
+        line("top/file", links=2),
+        line("top/file", stored=0),
+        line("top/file", changed=9),
+    ],
+    ids=["size", "time", "mode", "owner", "links", "holes", "written last"],
+)
+def test_a_file_that_differs_is_not_whole(staged: str) -> None:
+    assert not whole(line("top/file"), staged)
+
+
+def test_a_file_with_a_time_of_the_copy_itself_is_not_whole() -> None:
+    assert not whole(line("top/file", mtime=2000), line("top/file", mtime=2000))
+
+
+def test_what_looks_whole_and_may_not_be_is_named() -> None:
+    """It must not look so next time, when something else was written last."""
+    found = resumed([line("top/a"), line("top/file")], [line("top/a"), line("top/file", changed=9)])
+    assert found is not None
+    assert found.doubtful == {b"top/file", b"top/last"}
+
+
+@pytest.mark.parametrize(
+    "staged", [[line("top/gone")], [line("top/file", mode=DIRECTORY)]], ids=["gone", "type"]
+)
+def test_a_source_that_is_another_tree_begins_anew(staged: list[str]) -> None:
+    assert resumed([line("top/file")], staged) is None
+
+
+def test_nothing_of_use_is_nothing() -> None:
+    assert resumed([line("top/file")], [line("top/file", 3)]) is None
+
+
+@pytest.mark.parametrize(
+    ("there", "size"),
+    [
+        (line("top/file", MIB, mtime=3000), MIB),
+        (line("top/file", 4 * MIB, stored=2 * MIB, mtime=3000), 2 * MIB - 65536),
+        (line("top/file", 4 * MIB, stored=2 * MIB), 2 * MIB - 65536),
+        (line("top/file", 4 * MIB, changed=9), 4 * MIB - 65536),
+    ],
+    ids=["short", "bsdtar", "bsdtar, cut", "to its last byte"],
+)
+def test_a_part_is_as_long_as_what_is_certain(there: str, size: int) -> None:
+    found = resumed([line("top/file", 4 * MIB)], [there])
+    assert found is not None
+    assert found.part == Part(b"top/file", size)
+    assert found.size() == size
+    rest = found.rest()
+    assert (rest.name, rest.size, rest.mode) == (b"top/file", 4 * MIB - size, 0o644)
+    assert found.names == (b"top", b"top/last")
+    assert not found.has(rest)
+
+
+def test_a_file_alone() -> None:
+    """Nothing but its rest is missing, and no archive follows."""
+    source = listed(line("file", 4 * MIB))
+    staged = listed(line("file", MIB, mtime=3000), said="0 2000")
+    found = resumption(source, staged)
+    assert found is not None
+    assert found.is_rest_alone
+
+
+def test_names_that_a_list_cannot_hold() -> None:
+    anchor = line("top/anchor")
+    found = resumed([anchor, line("top/a\nb")], [anchor])
+    assert found is not None
+    assert (found.names, found.odd) == ((b"top", b"top/last"), (b"top/a\nb",))
+    many = [line(f"top/{number}\n" + "x" * 200) for number in range(10)]
+    found = resumed([anchor, *many], [anchor])
+    assert found is not None
+    assert found.names is None
+
+
+def test_a_tar_that_takes_no_list_archives_all_again() -> None:
+    anchor = line("top/anchor")
+    found = resumption(listed(TOP, anchor, LAST, said=""), listed(TOP, anchor, LAST, said="0 2000"))
+    assert found is not None
+    assert found.names is None
+
+    def member(name: bytes, kind: bytes = REGULAR, size: int = 5, mtime: int = 1000) -> Member:
+        return Member(name, kind, size, 0o644, 0, 0, mtime)
+
+    assert found.has(member(b"top/anchor"))
+    assert not found.has(member(b"top/last", size=1))
+    assert not found.has(member(b"top/anchor", size=6))
+    assert not found.has(member(b"top/anchor", mtime=7))
+    assert not found.has(member(b"top/anchor", SYMLINK))
+
+
+def test_a_file_that_changed_while_its_rest_was_sent() -> None:
+    found = resumed([line("top/file", 4 * MIB)], [line("top/file", MIB, mtime=3000)])
+    assert found is not None
+    same = Member(b"top/file", REGULAR, 4 * MIB, 0o644, 0, 0, 1000)
+    assert found.has(same)
+    with pytest.raises(IncompleteArchive, match="changed"):
+        found.has(Member(b"top/file", REGULAR, 4 * MIB, 0o644, 0, 0, 1001))
+
+
+def test_too_many_doubtful_files_begin_anew() -> None:
+    names = [f"top/{number}" + "x" * 200 for number in range(10)]
+    staged = [line(name, changed=9) for name in names]
+    anchor = line("top/anchor")
+    assert resumed([anchor, *map(line, names)], [anchor, *staged]) is None
