@@ -308,8 +308,12 @@ class Relay:
 
         :raises PodcpError: the first thing that went wrong.
         """
-        work = (self._read_source, self._send, self._read_destination)
-        threads = [threading.Thread(target=self._guard, args=(each,)) for each in work]
+        work = {
+            self._read_source: "source",
+            self._send: "destination",
+            self._read_destination: "destination",
+        }
+        threads = [threading.Thread(target=self._guard, args=each) for each in work.items()]
         try:
             for thread in threads:
                 thread.start()
@@ -342,11 +346,15 @@ class Relay:
         self._source.close()
         self._destination.close()
 
-    def _guard(self, work: Callable[[], None]) -> None:
+    def _guard(self, work: Callable[[], None], side: str) -> None:
         try:
             work()
         except Stopped:
             pass
+        except ConnectionLost as lost:
+            lost.happened = f"lost the {side}: {lost.happened}"
+            self._note(lost)
+            self.stop()
         except BaseException as error:  # whatever it is, it must reach the caller
             self._note(error)
             self.stop()

@@ -108,7 +108,7 @@ def resumption(source: Listing, staged: Listing) -> Resumption | None:
         if name not in source:
             return None  # the source has changed: what is staged is another tree's
         wanted, there = source[name], staged[name]
-        if stat.S_IFMT(wanted.mode) != stat.S_IFMT(there.mode):
+        if stat.S_IFMT(wanted.mode) != stat.S_IFMT(there.mode) and not _holds_place(wanted, there):
             return None
         if not (wanted.is_lone_file and there.is_lone_file):
             continue
@@ -131,6 +131,12 @@ def resumption(source: Listing, staged: Listing) -> Resumption | None:
         return None
     names, odd = _names(source, whole, part)
     return Resumption(source, frozenset(whole), part, names, odd, frozenset(doubtful))
+
+
+def _holds_place(wanted: Stat, there: Stat) -> bool:
+    """Whether this is the empty file that GNU tar makes in place of a symlink that leads out of
+    the tree, until it ends; killed, it leaves it. The symlink is sent again in any case."""
+    return stat.S_ISLNK(wanted.mode) and stat.S_ISREG(there.mode) and there.size == 0
 
 
 def _arrived(there: Stat) -> int:

@@ -574,7 +574,7 @@ def test_a_send_error_of_which_nobody_knows_the_reason_is_the_error(
     copy = Copy()
     copy.destination.refuse(ConnectionLost("broken while sending"))
     copy.destination.say(READY)
-    assert str(copy.fail()) == "broken while sending"
+    assert str(copy.fail()) == "lost the destination: broken while sending"
 
 
 def test_a_session_that_ends_without_a_word_explains_a_send_error_no_better() -> None:

@@ -125,6 +125,17 @@ def test_a_source_that_is_another_tree_begins_anew(staged: list[str]) -> None:
     assert resumed([line("top/file")], staged) is None
 
 
+def test_gnu_tar_puts_an_empty_file_in_a_symlinks_place() -> None:
+    """Until its end, where the symlink is absolute or leads upwards; killed, it leaves it."""
+    link = line("top/link", 11, mode="a1ff", stored=0)
+    held = line("top/link", 0, mode="8000")
+    found = resumed([line("top/file"), link], [line("top/file"), held])
+    assert found is not None
+    assert found.whole == {b"top/file"}
+    assert found.names == (b"top", b"top/link", b"top/last")
+    assert resumed([line("top/file"), link], [line("top/file"), line("top/link", 1)]) is None
+
+
 def test_nothing_of_use_is_nothing() -> None:
     assert resumed([line("top/file")], [line("top/file", 3)]) is None
 
