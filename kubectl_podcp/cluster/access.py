@@ -7,6 +7,7 @@ cluster's :meth:`~Cluster.headers` may be asked for by any.
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 from collections.abc import Callable, Mapping
@@ -16,10 +17,16 @@ from urllib.parse import urlsplit
 from kubectl_podcp._version import __version__
 from kubectl_podcp.cluster import certificates, impersonation, plugin
 from kubectl_podcp.cluster.credentials import Credential, Credentials, TokenFile, basic, bearer
-from kubectl_podcp.cluster.entries import Entry
+from kubectl_podcp.cluster.entries import CORRECT_IT, Entry
 from kubectl_podcp.cluster.proxies import proxy_for
 from kubectl_podcp.errors import KubeconfigError
 from kubectl_podcp.exec.tls import Endpoint
+from kubectl_podcp.logs import CHOICES
+
+log = logging.getLogger(__name__)
+
+REQUEST_TIMEOUT = 8.0
+"""Seconds for one request, unless the user says otherwise."""
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -30,6 +37,7 @@ class Cluster:
 
     :param namespace: the namespace of what is not given one.
     :param context: the context's name; empty for the cluster that we run in.
+    :param timeout: seconds for one request, or for opening one session.
     """
 
     endpoint: Endpoint
@@ -37,6 +45,7 @@ class Cluster:
     context: str
     _credentials: Credentials = field(repr=False)
     _impersonation: Mapping[str, str] = field(repr=False)
+    timeout: float = REQUEST_TIMEOUT
 
     def renew_credentials(self) -> None:
         """Fetch the credentials again, by the plugin where there is one."""
@@ -57,7 +66,8 @@ class Cluster:
             # Checked here, for an HTTP library would quote the token when it refuses it.
             if not (value.isascii() and value.isprintable()):
                 raise KubeconfigError(
-                    f'the {name} header of context "{self.context}" can hold ASCII text alone'
+                    f'the {name} header of context "{self.context}" can hold ASCII text alone',
+                    advice=CORRECT_IT,
                 )
         return headers
 
@@ -69,19 +79,31 @@ def assemble(
     namespace: str,
     context: str,
     auth_provider: Callable[[Entry], Credential],
+    timeout: float | None = None,
 ) -> Cluster:
     """Return the cluster that the entries describe.
 
     :param auth_provider: fetches the credential of a user with a legacy ``auth-provider``.
+    :param timeout: seconds for one request; None is :data:`REQUEST_TIMEOUT`.
     """
     endpoint = _endpoint(cluster)
+    log.log(
+        CHOICES,
+        "context %s of %s: server %s%s, user %s, namespace %s",
+        *(context or "in-cluster", cluster.origin, endpoint.authority, endpoint.base_path),
+        *(user.name or "none", namespace),
+    )
+    if endpoint.proxy is not None:
+        log.log(CHOICES, "through %s", endpoint.proxy)
     acting_as = impersonation.headers(user)
     # As kubectl: no credential is sent, or even fetched, where anybody could read it.
     fetch: Callable[[], Credential] = _anonymous
     if endpoint.context is not None:
         _present_own_certificate(endpoint.context, user)
         fetch = _way_to_fetch(user, cluster, endpoint.context, auth_provider)
-    return Cluster(endpoint, namespace, context, Credentials(fetch), acting_as)
+    credentials = Credentials(fetch)
+    seconds = REQUEST_TIMEOUT if timeout is None else timeout
+    return Cluster(endpoint, namespace, context, credentials, acting_as, seconds)
 
 
 def _endpoint(cluster: Entry) -> Endpoint:
@@ -100,7 +122,9 @@ def _endpoint(cluster: Entry) -> Endpoint:
     except (ValueError, KeyError):
         host, port = None, 0
     if not host:
-        raise cluster.error(f"the cluster's server is not an http or https URL: {server}")
+        # A password may stand in front of the host.
+        shown = server.rpartition("@")[2]
+        raise cluster.error(f"the cluster's server is not an http or https URL: {shown}")
     return Endpoint(
         host=host,
         port=port,

@@ -15,6 +15,7 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import logging
 import socket
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -24,11 +25,15 @@ from urllib.parse import urlencode
 from kubectl_podcp.cluster.access import Cluster
 from kubectl_podcp.errors import AccessError, Forbidden, PodcpError, ServerError, Unreachable
 from kubectl_podcp.exec.deadline import Deadline
+from kubectl_podcp.exec.handshake import without_secrets
 from kubectl_podcp.exec.refusals import refusal
 from kubectl_podcp.exec.tls import Endpoint, connect, refused_certificate
+from kubectl_podcp.logs import Request
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+log = logging.getLogger(__name__)
 
 MAX_BODY = 64 << 20
 """Bytes of an answer at most. A Pod has at most 1.5 MiB (etcd's limit); lists of Pods are long."""
@@ -37,12 +42,13 @@ _NO_QUERY: Mapping[str, str] = MappingProxyType({})
 
 
 def get(
-    cluster: Cluster, path: str, query: Mapping[str, str] = _NO_QUERY, timeout: float = 8.0
+    cluster: Cluster, path: str, query: Mapping[str, str] = _NO_QUERY, timeout: float | None = None
 ) -> dict[str, Any]:
     """Return the JSON object at ``path``.
 
     :param path: from ``/api`` on, percent-encoded; the server's base path is put before it.
-    :param timeout: seconds for everything, from the name look-up to the last byte.
+    :param timeout: seconds for everything, from the name look-up to the last byte; None is the
+        cluster's.
     :raises AccessError: no connection, no verified one, or 401 or 403.
     :raises ServerError: any other answer than 200 with a JSON object.
     """
@@ -53,13 +59,29 @@ def get(
 
 
 def fetch(
-    cluster: Cluster, path: str, query: Mapping[str, str] = _NO_QUERY, timeout: float = 8.0
+    cluster: Cluster, path: str, query: Mapping[str, str] = _NO_QUERY, timeout: float | None = None
 ) -> tuple[int, bytes]:
     """Return status and body of any answer; for callers to whom a 404 is an answer too."""
     headers = {**cluster.headers(), "Accept": "application/json", "Connection": "close"}
-    deadline = Deadline(timeout)  # from here on: a plugin may have asked the user to log in
     endpoint = cluster.endpoint
     target = f"{endpoint.base_path}{path}{'?' if query else ''}{urlencode(query)}"
+    scheme = "https" if endpoint.context else "http"
+    timeout = cluster.timeout if timeout is None else timeout
+    asked = Request(log, f"GET {scheme}://{endpoint.authority}{target}", headers)
+    try:
+        status, body = _ask(endpoint, path, target, headers, timeout)
+    except PodcpError as error:
+        asked.failed(error)
+        raise
+    asked.answered(status)
+    # A refusal is quoted in errors, should the server repeat the request in it.
+    return status, body if status == http.client.OK else without_secrets(body, headers)
+
+
+def _ask(
+    endpoint: Endpoint, path: str, target: str, headers: Mapping[str, str], timeout: float
+) -> tuple[int, bytes]:
+    deadline = Deadline(timeout)  # from here on: a plugin may have asked the user to log in
     connection = http.client.HTTPConnection(endpoint.host, endpoint.port)
     with connect(endpoint, timeout) as sock:
         connection.sock = _Timed(sock, deadline)

@@ -15,6 +15,9 @@ from typing import Any
 
 from kubectl_podcp.errors import KubeconfigError
 
+CORRECT_IT = "Correct it, in the kubeconfig or on the command line."
+"""What helps where nothing better is known."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -31,7 +34,7 @@ class Entry:
     origin: Path
     values: Mapping[str, Any] = field(repr=False)
 
-    def error(self, happened: str, *, advice: str = "") -> KubeconfigError:
+    def error(self, happened: str, *, advice: str = CORRECT_IT) -> KubeconfigError:
         """Return an error about this entry, for the caller to raise."""
         return KubeconfigError(
             f'{happened} ({self.kind} "{self.name}" in {self.origin})', advice=advice

@@ -1,6 +1,7 @@
 """The kubeconfig as kubectl reads it, or the cluster that we run in.
 
-In: ``--kubeconfig``, ``--context`` and the environment. Out: a
+In: ``--kubeconfig``, ``--context``, what the command line says over them, and the environment.
+Out: a
 :class:`~kubectl_podcp.cluster.access.Cluster`. Raises
 :class:`~kubectl_podcp.errors.KubeconfigError`. One thread.
 
@@ -21,10 +22,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from kubectl_podcp.cluster import overriding
 from kubectl_podcp.cluster.access import Cluster, assemble
 from kubectl_podcp.cluster.credentials import Credential
 from kubectl_podcp.cluster.entries import Entry
-from kubectl_podcp.errors import KubeconfigError
+from kubectl_podcp.errors import Interrupted, KubeconfigError
+from kubectl_podcp.overrides import NOTHING, Overrides
 
 __all__ = ["Cluster", "load"]
 
@@ -34,39 +37,63 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _LIST_CONTEXTS = "`kubectl config get-contexts` lists the contexts that there are."
 
 
-def load(kubeconfig: str | None = None, context: str | None = None) -> Cluster:
+def load(
+    kubeconfig: str | None = None,
+    context: str | None = None,
+    overrides: Overrides = NOTHING,
+) -> Cluster:
     """Return the cluster of a context, with its credential fetched.
 
     :param kubeconfig: one file, as ``--kubeconfig`` names it; else ``$KUBECONFIG`` (several
         paths, missing ones skipped), else ``~/.kube/config``, else the cluster we run in.
-    :param context: a context's name; else the current one.
+    :param context: a context's name; else the current one. Without any, ``overrides`` may name
+        the cluster, or its server.
+    :param overrides: replaces what stands in the kubeconfig.
     :raises KubeconfigError: what is missing or wrong, in which file, and what to do.
     """
     files = _files(kubeconfig)
     merged = _Merged(files) if files else None
     name = context or (merged.current if merged else "")
-    if not name and _in_a_pod():
-        return _cluster_we_run_in()
+    named = overrides.server or overrides.cluster
+    if not name and not named and _in_a_pod():
+        return _cluster_we_run_in(overrides)
     if merged is None:
-        raise _nothing_to_read(context)
-    if not name:
+        if context or not overrides.server:
+            raise _nothing_to_read(context)
+        merged = _Merged([])
+    if not name and not named:
         raise KubeconfigError(
             f"no current context in {merged.where}",
             advice=f"Name one with --context. {_LIST_CONTEXTS}",
         )
-    chosen = merged.find("context", name)
-    cluster = merged.find("cluster", chosen.text("cluster"), chosen)
-    if chosen.has("user"):
-        user = merged.find("user", chosen.text("user"), chosen)
-    else:
-        user = Entry("user", "", chosen.origin, {})  # anonymous, as behind `kubectl proxy`
+    chosen = merged.find("context", name) if name else _empty("context")
+    chosen = overriding.context(chosen, overrides)
     return assemble(
-        cluster,
-        user,
+        overriding.cluster(_cluster_of(chosen, merged, overrides), overrides),
+        overriding.user(_user_of(chosen, merged, overrides), overrides),
         namespace=chosen.text("namespace") or _own_namespace(),
         context=name,
         auth_provider=lambda entry: _from_auth_provider(entry, merged),
+        timeout=overrides.request_timeout,
     )
+
+
+def _cluster_of(chosen: Entry, merged: _Merged, overrides: Overrides) -> Entry:
+    if overrides.server and not chosen.has("cluster"):
+        return _empty("cluster")
+    asked_by = None if overrides.cluster else chosen
+    return merged.find("cluster", chosen.text("cluster"), asked_by)
+
+
+def _user_of(chosen: Entry, merged: _Merged, overrides: Overrides) -> Entry:
+    if not chosen.has("user"):
+        return _empty("user")  # anonymous, as behind `kubectl proxy`
+    return merged.find("user", chosen.text("user"), None if overrides.user else chosen)
+
+
+def _empty(kind: str) -> Entry:
+    """Return an entry of which only the command line says something."""
+    return Entry(kind, "", Path("the command line"), {})
 
 
 # --- which files ---------------------------------------------------------------------------
@@ -135,7 +162,8 @@ class _Merged:
             if str(node.value["name"]) == name:
                 return Entry(kind, name, Path(node.path), node.value).section(kind)
         if asked_by is None:
-            raise KubeconfigError(f'no {kind} "{name}" in {self.where}', advice=_LIST_CONTEXTS)
+            where = self.where or "the kubeconfig, which does not exist"
+            raise KubeconfigError(f'no {kind} "{name}" in {where}', advice=_LIST_CONTEXTS)
         happened = f'there is no {kind} "{name}"' if name else f"no {kind} is named"
         raise asked_by.error(happened, advice=f"Choose another --context. {_LIST_CONTEXTS}")
 
@@ -165,7 +193,10 @@ def _read(merger: Any, file: Path) -> None:
             for item in merger.config_files[str(file)].get(kind) or []:
                 item["name"]  # the merger looks at the names only where it compares them
     except OSError as cause:
-        raise KubeconfigError(f"cannot read the kubeconfig {file}: {cause.strerror}") from cause
+        raise KubeconfigError(
+            f"cannot read the kubeconfig {file}: {cause.strerror}",
+            advice="Name another one with --kubeconfig or $KUBECONFIG.",
+        ) from cause
     except yaml.MarkedYAMLError as cause:
         line = f" in line {cause.problem_mark.line + 1}" if cause.problem_mark else ""
         # "from None": the cause may quote a token.
@@ -205,18 +236,19 @@ def _own_namespace() -> str:
     return "default"
 
 
-def _cluster_we_run_in() -> Cluster:
+def _cluster_we_run_in(overrides: Overrides) -> Cluster:
     """Return the cluster of our own Pod: a kubeconfig made of its service account."""
     host, port = (os.environ[f"KUBERNETES_SERVICE_{part}"] for part in ("HOST", "PORT"))
     server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
     origin = SERVICE_ACCOUNT / "token"
     fields = {"server": server, "certificate-authority": "ca.crt"}
     return assemble(
-        Entry("cluster", "in-cluster", origin, fields),
-        Entry("user", "in-cluster", origin, {"tokenFile": "token"}),
+        overriding.cluster(Entry("cluster", "in-cluster", origin, fields), overrides),
+        overriding.user(Entry("user", "in-cluster", origin, {"tokenFile": "token"}), overrides),
         namespace=_own_namespace(),
         context="",
         auth_provider=_no_auth_provider,
+        timeout=overrides.request_timeout,
     )
 
 
@@ -243,7 +275,10 @@ def _from_auth_provider(user: Entry, merged: _Merged) -> Credential:
         loader = KubeConfigLoader(_alone({"auth-provider": scratch}), config_base_path="")
         loader.load_and_set(configuration)
     except ConfigException as cause:
-        raise user.error(f'the auth-provider "{name}" gave no token: {cause}') from cause
+        happened = f'the auth-provider "{name}" gave no token: {cause}'
+        raise user.error(happened, advice="Log in again.") from cause
+    except Interrupted:
+        raise
     except Exception as cause:  # whatever the package's HTTP and OAuth libraries raise
         raise user.error(
             f'the auth-provider "{name}" gave no token', advice="Log in again."

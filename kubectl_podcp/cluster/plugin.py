@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
+import re
 import selectors
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -30,11 +32,19 @@ from typing import IO, Any
 from kubectl_podcp.cluster.credentials import parse_time
 from kubectl_podcp.cluster.entries import Entry
 from kubectl_podcp.errors import KubeconfigError
+from kubectl_podcp.logs import REQUESTS
+
+log = logging.getLogger(__name__)
 
 API_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 _EXTENSION = "client.authentication.k8s.io/exec"
 _MAX_OUTPUT = 4 << 20
 """Bytes of stdout that are read at most: tokens and certificates are far smaller."""
+
+_SECRET = 8
+"""Bytes that a secret has at least: what is shorter is struck out of nothing."""
+_WORD = re.compile(rb'[^\s"]+')
+_JWT = rb"\beyJ[\w-]+\.[\w-]+\.[\w-]*"  # RFC 7519: a header, which begins with {", in base64url
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +88,8 @@ def _interactive(plugin: Entry) -> bool:
     terminal = sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
     if mode == "Always" and not terminal:
         raise plugin.error(
-            "the credential plugin wants to ask questions, and standard input is no terminal"
+            "the credential plugin wants to ask questions, and standard input is no terminal",
+            advice="Log in beforehand, or run this on a terminal.",
         )
     return terminal and mode != "Never"
 
@@ -144,33 +155,71 @@ def _output(plugin: Entry, environment: Mapping[str, str], interactive: bool) ->
         reason = getattr(cause, "strerror", None) or cause
         raise plugin.error(
             f'the credential plugin "{command}" cannot be started: {reason}',
-            advice=plugin.text("installHint").strip(),
+            advice=plugin.text("installHint").strip() or f"Check that {command} can be run.",
         ) from cause
+    complaint = _Complaint(_environment(plugin).values())
     with process:
         try:
-            output, complaint = _communicate(process)
+            output = _communicate(process, complaint)
             status = process.wait()
         except BaseException:
             process.kill()
             raise
+    log.log(REQUESTS, 'the credential plugin "%s" ended with %d', command, status)
     if status:
-        raise _failed(plugin, command, status, complaint)
+        raise _failed(plugin, command, status, complaint.end)
     return output
 
 
-def _communicate(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
-    """Return stdout and the end of stderr; stderr is shown as it comes: it may hold a prompt."""
+class _Complaint:
+    """A plugin's stderr, shown as it comes, for it may hold a prompt; without secrets.
+
+    Struck out are the values of the plugin's ``env``, what it wrote to stdout before, and whatever
+    has the form of a JSON web token. So that none is cut in two, a word waits for its end, or for
+    a pause.
+
+    :ivar end: the last 4 KiB that were shown.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self.end = b""
+        self._secrets = [secret.encode("utf-8", "replace") for secret in secrets]
+        self._held = b""
+
+    def add(self, data: bytes, answer: bytes) -> None:
+        """Show ``data``, but for a word that may go on; ``answer`` is what came on stdout."""
+        self._held += data
+        at = max(self._held.rfind(space) for space in (b" ", b"\n", b"\r", b"\t")) + 1
+        whole, rest = self._held[:at], self._held[at:]
+        self._held = whole
+        self.flush(answer)
+        self._held = rest
+
+    def flush(self, answer: bytes) -> None:
+        """Show what is held back."""
+        words = [*self._secrets, *_WORD.findall(answer)]
+        known = [re.escape(word) for word in words if len(word) >= _SECRET]
+        data = re.sub(b"|".join([*sorted(known, key=len, reverse=True), _JWT]), b"...", self._held)
+        self._held = b""
+        self.end = (self.end + data)[-4096:]
+        _show(data, sys.stderr)
+
+
+def _communicate(process: subprocess.Popen[bytes], complaint: _Complaint) -> bytes:
+    """Return stdout; hand on stderr."""
     assert process.stdout is not None
     assert process.stderr is not None
-    output, complaint = b"", b""
+    output = b""
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         selector.register(process.stderr, selectors.EVENT_READ)
         while selector.get_map() and len(output) <= _MAX_OUTPUT:
             # The timeout is for plugins that leave a daemon behind, which holds the pipes open.
             ready = selector.select(timeout=0.2)
-            if not ready and process.poll() is not None:
-                break
+            if not ready:
+                complaint.flush(output)
+                if process.poll() is not None:
+                    break
             for key, _ in ready:
                 data = os.read(key.fd, 1 << 16)
                 if not data:
@@ -178,9 +227,9 @@ def _communicate(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
                 elif key.fileobj is process.stdout:
                     output += data
                 else:
-                    complaint = (complaint + data)[-4096:]
-                    _show(data, sys.stderr)
-    return output, complaint
+                    complaint.add(data, output)
+    complaint.flush(output)
+    return output
 
 
 def _show(data: bytes, stream: IO[str] | None) -> None:
@@ -190,6 +239,9 @@ def _show(data: bytes, stream: IO[str] | None) -> None:
             stream.flush()
 
 
+_BY_HAND = "Log in again, or run the plugin by hand to see more."
+
+
 def _failed(plugin: Entry, command: str, status: int, complaint: bytes) -> KubeconfigError:
     lines = [line.strip() for line in complaint.decode("utf-8", "surrogateescape").splitlines()]
     said = [line for line in lines if line]
@@ -197,7 +249,7 @@ def _failed(plugin: Entry, command: str, status: int, complaint: bytes) -> Kubec
     happened = f'the credential plugin "{command}" failed with {how}'
     return plugin.error(
         f"{happened}: {said[-1]}" if said else happened,
-        advice="Log in again, or run the plugin by hand to see more.",
+        advice=_BY_HAND,
     )
 
 
@@ -220,9 +272,12 @@ def _parse(output: bytes, version: str, plugin: Entry) -> Response:
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         # "from None": the cause would quote the answer.
-        raise plugin.error("the credential plugin's answer is no ExecCredential") from None
+        happened = "the credential plugin's answer is no ExecCredential"
+        raise plugin.error(happened, advice=_BY_HAND) from None
     if bool(response.certificate) != bool(response.key):
-        raise plugin.error("the credential plugin answered with half of a certificate and its key")
+        happened = "the credential plugin answered with half of a certificate and its key"
+        raise plugin.error(happened, advice=_BY_HAND)
     if not (response.token or response.certificate):
-        raise plugin.error("the credential plugin answered with neither token nor certificate")
+        happened = "the credential plugin answered with neither token nor certificate"
+        raise plugin.error(happened, advice=_BY_HAND)
     return response

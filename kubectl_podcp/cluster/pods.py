@@ -10,14 +10,18 @@ Containers are chosen as kubectl chooses them: k8s.io/kubectl ``pkg/cmd/util/pod
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
-from kubectl_podcp.cluster import api
+from kubectl_podcp.cluster import objects, workloads
 from kubectl_podcp.cluster.access import Cluster
-from kubectl_podcp.errors import ContainerNotFound, PodNotFound, PodNotRunning, UsageError
+from kubectl_podcp.cluster.objects import section
+from kubectl_podcp.errors import ContainerNotFound, PodNotRunning, printable
+from kubectl_podcp.logs import CHOICES
+
+log = logging.getLogger(__name__)
 
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 """The annotation by which a Pod's author names the container that commands are meant for."""
@@ -44,71 +48,39 @@ class Pod:
     notice: str | None = None
 
 
-def resolve(cluster: Cluster, namespace: str | None, pod: str, container: str | None) -> Pod:
+def resolve(
+    cluster: Cluster,
+    namespace: str | None,
+    name: str,
+    container: str | None,
+    resource: str = "pods",
+) -> Pod:
     """Return the Pod and its container, checked to be running.
 
     :param namespace: ``None`` for the context's.
+    :param name: the Pod's; or that of a ``resource`` of which a ready Pod is to be taken.
     :param container: ``None`` for the default one.
     :raises PodNotFound: says whether it is the namespace that is missing.
     :raises PodNotRunning: names the phase, or the state of the container and its reason.
     :raises ContainerNotFound: lists the containers that there are.
     """
     namespace = namespace or cluster.namespace
-    document = _get(cluster, namespace, pod)
-    phase = _map(document, "status").get("phase", "Unknown")
+    if resource == "pods":
+        document, pod = objects.read(cluster, namespace, resource, name), name
+    else:
+        document = workloads.ready_pod(cluster, namespace, resource, name)
+        pod = str(section(document, "metadata")["name"])
+    phase = section(document, "status").get("phase", "Unknown")
     if phase in ("Succeeded", "Failed"):
         raise PodNotRunning(
             f'Pod "{pod}" in namespace "{namespace}": cannot exec into a container in a completed '
-            f"pod; current phase is {phase}"
+            f"pod; current phase is {phase}",
+            advice="Nothing runs in it any more that could read or write its files.",
         )
     chosen, notice = _choose(document, pod, container)
     container_id = _running(document, namespace, pod, chosen, phase)
+    log.log(CHOICES, "Pod %s/%s: container %s", namespace, pod, printable(chosen))
     return Pod(namespace, pod, chosen, container_id, notice)
-
-
-# --- the Pod -------------------------------------------------------------------------------
-
-
-def _get(cluster: Cluster, namespace: str, pod: str) -> dict[str, Any]:
-    path = f"{_path(namespace)}/pods/{_segment(pod)}"
-    status, body = api.fetch(cluster, path)
-    if status == 404 and _says_not_found(body):
-        raise _not_found(cluster, namespace, pod)
-    if status != 200:
-        raise api.refused(status, body, f'reading Pod "{pod}" in namespace "{namespace}"')
-    return api.decode(body, path)
-
-
-def _says_not_found(body: bytes) -> bool:
-    """Whether a 404 is the API server's own, and not that of something else at its address."""
-    return b'"NotFound"' in body and b'"Status"' in body
-
-
-def _not_found(cluster: Cluster, namespace: str, pod: str) -> PodNotFound:
-    """Say what is missing: the server blames the Pod even where there is no such namespace."""
-    status, body = api.fetch(cluster, _path(namespace))
-    if status == 404 and _says_not_found(body):
-        return PodNotFound(
-            f'there is no namespace "{namespace}"', advice="`kubectl get namespaces` lists them."
-        )
-    advice = f"`kubectl get pods -n {namespace}` lists the Pods that there are."
-    if status != 200:  # most users may not look at namespaces
-        advice += " The namespace may be missing too; you are not allowed to look."
-    return PodNotFound(f'there is no Pod "{pod}" in namespace "{namespace}"', advice=advice)
-
-
-def _path(namespace: str) -> str:
-    return f"/api/v1/namespaces/{_segment(namespace)}"
-
-
-def _segment(name: str) -> str:
-    """Return a name as one segment of a path.
-
-    :raises UsageError: it could stand for another path (``path.IsValidPathSegmentName``).
-    """
-    if name in ("", ".", "..") or "/" in name or "%" in name:
-        raise UsageError(f'"{name}" cannot be the name of a Pod or a namespace')
-    return quote(name, safe="")
 
 
 # --- the container -------------------------------------------------------------------------
@@ -119,7 +91,7 @@ def _choose(pod: Mapping[str, Any], name: str, wanted: str | None) -> tuple[str,
     listed = list(_containers(pod))
     names = [container for container, _ in listed]
     out_of = ", ".join(f"{container}{kind}" for container, kind in listed)
-    annotated = _map(_map(pod, "metadata"), "annotations").get(DEFAULT_CONTAINER)
+    annotated = section(section(pod, "metadata"), "annotations").get(DEFAULT_CONTAINER)
     if wanted or annotated:
         chosen = str(wanted or annotated)
         if chosen in names:
@@ -132,14 +104,16 @@ def _choose(pod: Mapping[str, Any], name: str, wanted: str | None) -> tuple[str,
             advice=f"Choose one with -c out of: {out_of}",
         )
     if not names:
-        raise ContainerNotFound(f'Pod "{name}" has no containers')
+        raise ContainerNotFound(
+            f'Pod "{name}" has no containers', advice="`kubectl describe pod` tells more."
+        )
     if len(names) == 1:
         return names[0], None
     return names[0], f'Defaulted container "{names[0]}" out of: {out_of}'
 
 
 def _containers(pod: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    spec = _map(pod, "spec")
+    spec = section(pod, "spec")
     for field, kind in _KINDS.items():
         for container in spec.get(field) or []:
             yield container["name"], kind
@@ -155,7 +129,7 @@ def _running(
 
     :raises PodNotRunning: it does not run.
     """
-    status = _map(document, "status")
+    status = section(document, "status")
     entries = (entry for field in _STATUSES for entry in status.get(field) or [])
     entry = next((entry for entry in entries if entry.get("name") == container), None)
     if entry is None:
@@ -166,7 +140,7 @@ def _running(
             f"{_unscheduled(status)}",
             advice=_describe(namespace, pod),
         )
-    state = _map(entry, "state")
+    state = section(entry, "state")
     if "running" in state:
         return str(entry.get("containerID") or "")
     raise PodNotRunning(
@@ -179,10 +153,10 @@ def _running(
 def _stopped(state: Mapping[str, Any]) -> str:
     """Return what a container does that does not run, as the server says it."""
     if "terminated" in state:
-        ended = _map(state, "terminated")
+        ended = section(state, "terminated")
         code = f"exit code {ended.get('exitCode', 'unknown')}"
         return f"terminated ({', '.join(filter(None, (ended.get('reason'), code)))})"
-    waiting = _map(state, "waiting")
+    waiting = section(state, "waiting")
     told = ": ".join(filter(None, (waiting.get("reason"), waiting.get("message"))))
     return f"waiting ({told})" if told else "waiting"
 
@@ -198,9 +172,3 @@ def _unscheduled(status: Mapping[str, Any]) -> str:
 
 def _describe(namespace: str, pod: str) -> str:
     return f"`kubectl describe pod -n {namespace} {pod}` tells more."
-
-
-def _map(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """Return a nested object; an empty one where it is missing or null."""
-    value = document.get(key)
-    return value if isinstance(value, dict) else {}

@@ -120,7 +120,9 @@ def _split_url(url: str, source: str) -> SplitResult:
         well_formed = False
     if well_formed:
         return parts
-    raise KubeconfigError(f"the proxy's address is not a URL ({source})")
+    raise KubeconfigError(
+        f"the proxy's address is not a URL ({source})", advice="Write it as http://HOST:PORT."
+    )
 
 
 def _authorization(parts: SplitResult) -> str | None:

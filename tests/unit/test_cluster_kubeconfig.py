@@ -155,11 +155,12 @@ def test_a_number_as_a_name_is_taken_as_it_is_written(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+    advice = "\nName another one with --kubeconfig or $KUBECONFIG."
     assert refused(lambda: load(str(tmp_path / "nope"))) == (
-        f"cannot read the kubeconfig {tmp_path}/nope: No such file or directory"
+        f"cannot read the kubeconfig {tmp_path}/nope: No such file or directory{advice}"
     )
     assert refused(lambda: load(str(tmp_path))) == (
-        f"cannot read the kubeconfig {tmp_path}: Is a directory"
+        f"cannot read the kubeconfig {tmp_path}: Is a directory{advice}"
     )
 
 
