@@ -86,6 +86,10 @@ class Ignored:
     channel: int
 
 
+NORMAL_CLOSURE = 1000
+"""Code of a session that came to its end (RFC 6455, section 7.4.1)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Closed:
     """The server closed the session (RFC 6455, section 5.5.1); nothing comes after it.

@@ -26,6 +26,14 @@ class Deadline:
             raise TimeoutError("timed out")
         return left
 
+    def within(self, seconds: float) -> Deadline:
+        """Return a deadline ``seconds`` from now, or this one where it is sooner.
+
+        :raises TimeoutError: this one has passed.
+        """
+        left = self.remaining()
+        return Deadline(seconds if left is None else min(seconds, left))
+
     def milliseconds(self) -> int | None:
         """Return what is left as ``poll`` takes it, rounded up; raises like :meth:`remaining`."""
         left = self.remaining()

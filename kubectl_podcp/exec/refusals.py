@@ -30,6 +30,9 @@ from kubectl_podcp.exec.channels import Status
 _QUOTED = 300
 """How many characters of an answer that is not a Status are quoted."""
 
+_TOO_MANY_REQUESTS = 429
+"""From an API server that is busy, or has just begun; it passes."""
+
 _NO_SUCH_CONTAINER = re.compile(r"container \S+ is not valid for pod|container name must be spec")
 _NOT_RUNNING = re.compile(
     r"container not found|does not have a host assigned|is not running|in a completed pod|"
@@ -62,7 +65,7 @@ def refusal(status: int, body: bytes, what: str) -> PodcpError:
             advice="It was not followed: the credentials are for the server in the kubeconfig.",
         )
     known = _by_words(status, document, message, what)
-    kind = ServerUnavailable if status >= 500 else ServerError
+    kind = ServerUnavailable if status >= 500 or status == _TOO_MANY_REQUESTS else ServerError
     return known or kind(f"the API server failed {what}: HTTP {status}{said}")
 
 

@@ -13,6 +13,8 @@ once.
 
 from __future__ import annotations
 
+import itertools
+import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -21,7 +23,7 @@ from dataclasses import dataclass
 import websocket
 
 from kubectl_podcp.errors import ConnectionLost, PodcpError, ServerError, Unreachable
-from kubectl_podcp.exec import channels
+from kubectl_podcp.exec import channels, trace
 from kubectl_podcp.exec.channels import Closed, Event, Protocol, Status, Stderr, Stdout
 from kubectl_podcp.exec.deadline import Deadline
 from kubectl_podcp.exec.frames import CLOSE, PING, PONG, Message, MessageReader, Violation
@@ -36,6 +38,7 @@ from kubectl_podcp.exec.masking import Masker
 from kubectl_podcp.exec.refusals import refusal
 from kubectl_podcp.exec.stream import Aborted, Stream
 from kubectl_podcp.exec.tls import Endpoint, dial, handshake_errors
+from kubectl_podcp.logs import CHOICES, Request
 
 __all__ = ["Aborted", "Closed", "Completed", "ExecSession", "ExecTarget", "run"]
 
@@ -45,6 +48,13 @@ MAX_OUTPUT = 1024 * 1024
 
 OPEN_TIMEOUT = 8.0
 """Seconds for connecting and the handshake: with start-up, a user waits 10 at the most."""
+
+log = logging.getLogger(__name__)
+_numbers = itertools.count(1)  # of sessions, for the log
+
+PING_AFTER = 30.0
+"""Seconds without a word from the server, after which a ping goes: load balancers end a connection
+that is idle, often after a minute."""
 
 _PIECE = 32 * 1024
 _NO_STATUS_RECEIVED = 1005  # RFC 6455, section 7.1.5: a close frame without a code
@@ -70,12 +80,17 @@ class ExecSession:
     and the socket takes it, else the sender does before its next message. Of several pings the
     last is answered, as RFC 6455, section 5.5.3, allows. A close frame is answered likewise.
 
+    A session on which nothing comes is kept open by pings of ours, which never wait either. Whether
+    they are answered does not matter: a server whose stdin is stalled does not even read them.
+
+    :param name: what the session is called in the log.
     :ivar protocol: the version that the server chose.
     """
 
-    def __init__(self, stream: Stream, protocol: Protocol) -> None:
+    def __init__(self, stream: Stream, protocol: Protocol, name: str = "exec") -> None:
         self.protocol = protocol
         self._stream = stream
+        self._trace = trace.begun(name)
         # The reader's.
         self._messages = MessageReader()
         self._events: deque[Event] = deque()
@@ -133,7 +148,9 @@ class ExecSession:
         except BaseException:
             stream.close()
             raise
-        return cls(stream, protocol)
+        name = f"{target.pod}#{next(_numbers)}"
+        log.log(CHOICES, "%s: exec in %s over %s", name, target, protocol.value)
+        return cls(stream, protocol, name)
 
     def receive(self, timeout: float | None = None) -> Event | Closed:
         """Return the next event; :class:`Closed` at the end, again and again.
@@ -145,14 +162,14 @@ class ExecSession:
         :raises Aborted: after :meth:`close`.
         """
         if not self._events:
-            self._stream.read_deadline = Deadline(timeout)
+            deadline = Deadline(timeout)
             self._pay_dues()
         while not self._events:
             if self._failure is not None:
                 raise self._failure
             if self._closed is not None:
                 return self._closed
-            self._take_in(self._read())
+            self._take_in(self._read(deadline))
         return self._events.popleft()
 
     @property
@@ -228,22 +245,42 @@ class ExecSession:
         session to close it then: its deadline ends it.
         """
         self._stream.close()
+        if self._trace is not None:
+            self._trace.closed()
+
+    def ping(self) -> None:
+        """Send a ping if that takes no waiting; the reader's, while the session is idle."""
+        if self._trace is not None:
+            self._trace.sent([b""], PING)
+        with suppress(ConnectionLost, Aborted):  # whoever receives will be told
+            self._stream.try_send(_control_frame(PING, b""))
 
     # Receiving
 
-    def _read(self) -> bytes:
-        data = self._stream.recv()
-        if not data:
-            raise ConnectionLost(
-                "the connection to the API server ended in the middle of the session",
-                advice="Try again; the API server or the node may have been restarted.",
-            )
-        return data
+    def _read(self, deadline: Deadline) -> bytes:
+        while True:
+            self._stream.read_deadline = deadline.within(PING_AFTER)
+            try:
+                if data := self._stream.recv():
+                    return data
+                raise ConnectionLost(
+                    "the connection to the API server ended in the middle of the session",
+                    advice="Try again; the API server or the node may have been restarted.",
+                )
+            except TimeoutError:
+                deadline.remaining()  # raises, where this was the deadline's own
+                self.ping()
+            except ConnectionLost as lost:
+                self._note(lost)
+                raise
 
     def _take_in(self, data: bytes) -> None:
         """Turn what came into events, and act on control frames."""
+        messages = self._messages.feed(data)
+        if self._trace is not None:
+            messages = self._trace.received(messages)
         try:
-            for message in self._messages.feed(data):
+            for message in messages:
                 if message.opcode >= CLOSE:
                     self._control(message)
                 elif (event := channels.decode(self.protocol, message.data)) is not None:
@@ -251,34 +288,52 @@ class ExecSession:
                 if self._closed is not None:
                     return  # what follows a close frame is not read
         except Violation as violation:
-            self._failure = ServerError(
-                f"the API server does not keep to the WebSocket protocol: {violation}",
-                advice="A proxy between here and the API server may be at fault.",
+            self._failure = self._note(
+                ServerError(
+                    f"the API server does not keep to the WebSocket protocol: {violation}",
+                    advice="A proxy between here and the API server may be at fault.",
+                )
             )
 
     def _control(self, message: Message) -> None:
         """Act on a control frame (RFC 6455, section 5.5)."""
         data = message.data
         if message.opcode == PING:
-            self._due.append(_control_frame(PONG, data))
+            self._owe(PONG, data)
         elif message.opcode == CLOSE:
             code = int.from_bytes(data[:2], "big") if data else _NO_STATUS_RECEIVED
             self._closed = Closed(code, data[2:].decode("utf-8", "replace"))
-            self._due.append(_control_frame(CLOSE, data[:2]))
+            self._owe(CLOSE, data[:2])
         self._pay_dues()
+
+    def _owe(self, opcode: int, payload: bytes) -> None:
+        if self._trace is not None:
+            self._trace.sent([payload], opcode)
+        self._due.append(_control_frame(opcode, payload))
+
+    def _note(self, failure: ServerError) -> ServerError:
+        if self._trace is not None:
+            self._trace.failed(failure)
+        return failure
 
     # Sending
 
     def _send(self, messages: Sequence[bytes]) -> None:
         if self._closed is not None:
             raise ConnectionLost("the API server has closed the session")
+        if self._trace is not None:
+            self._trace.sent(messages)
         frames = [self._masker.frame(message) for message in messages]
         with suppress(IndexError):
             frames.insert(0, self._due.popleft())
-        self._stream.send(b"".join(frames))
+        try:
+            self._stream.send(b"".join(frames))
+        except ConnectionLost as lost:
+            self._note(lost)
+            raise
 
     def _pay_dues(self) -> None:
-        """Send the control frame that is due, if that takes no waiting; the reader's only send."""
+        """Send the control frame that is due, if that takes no waiting."""
         # The sender may take it at any time, but nobody else puts one there.
         with suppress(IndexError, ConnectionLost, Aborted):  # why may be received yet
             due = self._due.popleft()
@@ -309,6 +364,12 @@ def _shake_hands(
     host = endpoint.authority
     if endpoint.port == default_port:
         host = host.removesuffix(f":{default_port}")
+    names = [protocol.value for protocol in protocols]
+    asked = Request(  # without its query: that holds the script, which is logged on its own
+        log,
+        f"GET {scheme.replace('ws', 'http')}://{endpoint.authority}{path.partition('?')[0]}",
+        {**headers, "Sec-WebSocket-Protocol": ", ".join(names)},
+    )
     sock = HandshakeSocket(stream)
     client = websocket.WebSocket(enable_multithread=False)
     try:
@@ -317,20 +378,24 @@ def _shake_hands(
             socket=sock,
             host=host,
             header=header_lines(headers),
-            subprotocols=[protocol.value for protocol in protocols],
+            subprotocols=names,
             suppress_origin=True,
             redirect_limit=0,
         )
     except websocket.WebSocketBadStatusException as error:
+        asked.answered(error.status_code)
         body = error.resp_body
         if body is None:
             body = sock.body(error.resp_headers)
         body = without_secrets(body, headers)
         raise refusal(error.status_code, body, f"exec in {target}") from None
     except websocket.WebSocketTimeoutException as error:
+        asked.answered(None)
         raise TimeoutError("timed out") from error
     except websocket.WebSocketException as error:
+        asked.answered(client.getstatus())
         raise _no_session(client, error, headers, target) from None
+    asked.answered(client.getstatus())
     return Protocol(client.subprotocol)
 
 

@@ -8,6 +8,7 @@ connects; :func:`carry` starts a thread of its own, which ends with the connecti
 
 from __future__ import annotations
 
+import logging
 import select
 import socket
 import ssl
@@ -16,9 +17,12 @@ import threading
 from kubectl_podcp.errors import Unreachable, printable
 from kubectl_podcp.exec.deadline import Deadline
 from kubectl_podcp.exec.nonblocking import WOULD_BLOCK, wanted
+from kubectl_podcp.logs import Request
 
 MAX_ANSWER = 16 * 1024
 """Longest head of an answer to CONNECT, in bytes."""
+
+log = logging.getLogger(__name__)
 
 _PIECE = 64 * 1024
 
@@ -30,9 +34,11 @@ def ask(sock: socket.socket, authority: str, authorization: str | None, deadline
     :raises Unreachable: the proxy refused, or its answer is no HTTP.
     :raises OSError: the connection failed; ``TimeoutError`` after ``deadline``.
     """
-    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
+    headers = {"Host": authority}
     if authorization is not None:
-        lines.append(f"Proxy-Authorization: {authorization}")
+        headers["Proxy-Authorization"] = authorization
+    asked = Request(log, f"CONNECT {authority}", headers)
+    lines = [f"CONNECT {authority} HTTP/1.1", *(f"{name}: {headers[name]}" for name in headers)]
     sock.settimeout(deadline.remaining())
     sock.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
     status_line = _answer(sock, deadline).partition(b"\r\n")[0]
@@ -42,6 +48,7 @@ def ask(sock: socket.socket, authority: str, authorization: str | None, deadline
             f"the proxy does not answer in HTTP: {printable(status_line[:100])}",
             advice="Check the proxy's address and whether it is http:// or https://.",
         )
+    asked.answered(int(status[:3]))
     if status[:1] != b"2":
         raise _refused(authority, status)
 

@@ -26,6 +26,7 @@ class ScriptedSession:
 
     :ivar sent: messages that came for stdin, in order.
     :ivar stdin_ended: whether stdin was ended (v5).
+    :ivar pings: how many pings were sent.
     :ivar taken: how many events were received.
     :ivar receiving: whether a thread is blocked in :meth:`receive`.
     :ivar sending: whether a thread is blocked in :meth:`send_stdin`.
@@ -42,6 +43,7 @@ class ScriptedSession:
         self.protocol = protocol
         self.sent: list[bytes] = []
         self.stdin_ended = False
+        self.pings = 0
         self.taken = 0
         self.receiving = False
         self.sending = False
@@ -129,6 +131,7 @@ class ScriptedSession:
 
     def send_stdin(self, *messages: bytes) -> None:
         """Note each message, as soon as there is room for it."""
+        assert sum(map(len, messages)) <= 1 << 20, "so much at once costs many times its size"
         for message in messages:
             self._send(message)
 
@@ -153,6 +156,12 @@ class ScriptedSession:
             if self._refusal is not None:
                 raise self._refusal
             self.stdin_ended = True
+            self._changed.notify_all()
+
+    def ping(self) -> None:
+        """Note it."""
+        with self._changed:
+            self.pings += 1
             self._changed.notify_all()
 
     def close(self) -> None:

@@ -324,5 +324,8 @@ def test_sending_after_the_peer_s_end(version: ssl.TLSVersion) -> None:
     client, server = connected(version)
     client.take(b"")
     assert client.decrypt() == b""
+    if client_context().options & ssl.OP_IGNORE_UNEXPECTED_EOF:  # as Python 3.10 and Debian 12 do
+        assert client.encrypt(b"still there?")  # to them, both ends are the same
+        return
     with pytest.raises(ssl.SSLError):
         client.encrypt(b"still there?")

@@ -54,6 +54,7 @@ def document(message: object, kind: str = "Status") -> bytes:
         (302, b"to https://elsewhere/", ServerError, "redirect (HTTP 302): to https://elsewhere/"),
         (502, b"Bad Gateway", ServerUnavailable, "HTTP 502: Bad Gateway"),
         (500, b"", ServerUnavailable, "HTTP 500"),
+        (429, document("too many requests"), ServerUnavailable, "HTTP 429: too many requests"),
         (500, b"\xff\xfe", ServerUnavailable, "\\xff\\xfe"),
         (500, document("odd", kind="Pod"), ServerUnavailable, '"kind": "Pod"'),
         (500, b"[" * 100_000, ServerUnavailable, "[[["),

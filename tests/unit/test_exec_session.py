@@ -630,6 +630,55 @@ def test_a_ping_is_answered() -> None:
         assert running.receive(SECONDS) == SUCCESS
 
 
+def test_an_idle_session_is_kept_open_by_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether they are answered does not matter, and a deadline is kept all the same."""
+    monkeypatch.setattr(session, "PING_AFTER", 0.02)
+    pinged, over = threading.Event(), threading.Event()
+
+    def script(peer: Peer) -> None:
+        for _ in range(3):
+            assert peer.read_frame() == (PING, b"")
+        pinged.set()
+        peer.send(b"\1after")
+        assert over.wait(SECONDS)
+
+    with session_with(script) as running:
+        with pytest.raises(TimeoutError):
+            running.receive(0.01)
+        assert not pinged.is_set()
+        assert running.receive(SECONDS) == Stdout(b"after")
+        assert pinged.is_set()
+        with pytest.raises(TimeoutError):
+            running.receive(0.1)
+        over.set()
+
+
+def test_an_idle_session_waits_for_nobody_with_its_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sender that is stalled keeps its turn, and the reader what it reads."""
+    monkeypatch.setattr(session, "PING_AFTER", 0.02)
+    pinged, over = threading.Event(), threading.Event()
+
+    def script(peer: Peer) -> None:
+        assert pinged.wait(SECONDS)
+        peer.send(b"\1after")
+        assert over.wait(SECONDS)
+
+    with session_with(script) as running:
+        sending = Background(lambda: running.send_stdin(bytes(16 << 20)))
+        until(lambda: running._stream._polling == 1)
+        ping = running.ping
+
+        def noted() -> None:
+            ping()
+            pinged.set()
+
+        monkeypatch.setattr(running, "ping", noted)
+        assert running.receive(SECONDS) == Stdout(b"after")
+        running.close()
+        assert isinstance(sending.failure(), Aborted)
+        over.set()
+
+
 def test_pings_while_the_sender_is_stalled() -> None:
     """The reader goes on; the last ping is answered between two whole messages."""
     stalled, gone_on = threading.Event(), threading.Event()
