@@ -26,12 +26,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import TypeVar
 
 from kubectl_podcp.archive.headers import (
     BLOCK,
     LONG_LINK,
     LONG_NAME,
+    NAME_FIELD,
     PAX,
     PAX_GLOBAL,
     REGULAR,
@@ -40,6 +42,7 @@ from kubectl_podcp.archive.headers import (
     HeaderError,
     Member,
     NotTar,
+    c_string,
     encode,
     padded,
     parse,
@@ -55,6 +58,7 @@ from kubectl_podcp.archive.sparse import (
     header_map,
 )
 from kubectl_podcp.archive.tape import Tape, zeros
+from kubectl_podcp.archive.wrapping import Wrapping
 from kubectl_podcp.errors import IncompleteArchive, SourceFailed, printable
 
 MAX_PAX = 1024 * 1024
@@ -88,9 +92,22 @@ class Had:
     member: Member
 
 
-Event = Member | Had | LeftOut | Altered | EndOfArchive | Trailer
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """All of the contents of ``member``, a plain file, has come; ``digest`` is their SHA-256."""
+
+    member: Member
+    digest: bytes
+
+
+Event = Member | Had | LeftOut | Altered | Hashed | EndOfArchive | Trailer
 """``Member`` comes before any byte of that member; ``Had`` or ``LeftOut`` instead of it,
-``Altered`` after it, with the same member. ``EndOfArchive`` comes after the last byte."""
+``Altered`` after it, with the same member, ``Hashed`` when its body has ended. ``EndOfArchive``
+comes after the last byte."""
+
+
+SIGNALLED = 128
+"""Above it, a shell's exit code is a signal's number."""
 
 
 class MalformedArchive(SourceFailed):
@@ -105,6 +122,7 @@ class MalformedArchive(SourceFailed):
             advice="Something else than tar may write to stdout there, a login script for example.",
         )
         self.offset = offset
+        self.why = why
 
 
 class CutArchive(IncompleteArchive):
@@ -125,10 +143,7 @@ class CutArchive(IncompleteArchive):
             advice = "The container may have ended, or the connection: try again."
         else:
             reason = f"its tar ended with exit code {exit_code}"
-            advice = (
-                "The source's messages say why. A tar that is killed does this, and busybox's "
-                "when a file shrinks while it is read."
-            )
+            advice = "The source's messages say why."
         if not total:
             happened = "the source wrote no archive"
         elif member is None:
@@ -138,12 +153,20 @@ class CutArchive(IncompleteArchive):
                 f"the source's archive stops inside '{printable(member.name)}', "
                 f"after {received} of {expected} bytes"
             )
+            if exit_code == 1:  # a signal has another one
+                reason = f"the file shrank while it was read, and {reason}"
         super().__init__(f"{happened}: {reason}", advice=advice)
         self.total = total
         self.exit_code = exit_code
         self.member = member
         self.received = received
         self.expected = expected
+
+
+class NoArchive(CutArchive):
+    """The source's tar said that it could not begin: an option, or tar itself, is missing."""
+
+    retryable = False
 
 
 _T = TypeVar("_T")
@@ -157,6 +180,8 @@ class Follower:
     :param nonce: the copy's, 32 lower-case hexadecimal digits.
     :param top: the one name under which every member must stand (see safety.py).
     :param has: whether the destination has a member already, which then does not go on.
+    :param hashes: whether the contents of files that go on are hashed as they pass.
+    :param wrapping: puts members of any names under ``top``; None: they stand there already.
     :raises ValueError: ``nonce`` or ``top`` is not of that form.
     """
 
@@ -172,6 +197,9 @@ class Follower:
         top: bytes,
         policy: Policy | None = None,
         has: Callable[[Member], bool] = lambda _: False,
+        *,
+        hashes: bool = False,
+        wrapping: Wrapping | None = None,
     ) -> None:
         if not _NONCE.fullmatch(nonce):
             raise ValueError("a nonce is 32 lower-case hexadecimal digits")
@@ -179,12 +207,15 @@ class Follower:
         self.received = 0
         self._guard = Guard(top, nonce, policy or Policy())
         self._has = has
+        self._hashes = hashes
+        self._wrapping = wrapping
         self._tape = Tape()
         self._parser = self._stream()
         self._failure: Exception | None = None
-        # The headers at hand: the name for errors, and what is wrong with them.
+        # The headers at hand: the name for errors, what is wrong with them, and where they end.
         self._name = b""
         self._doubt: HeaderError | None = None
+        self._doubtful = 0
         # The last body, as it stands in the archive.
         self._last: Member | None = None
         self._body_start = self._body_size = 0
@@ -220,7 +251,7 @@ class Follower:
             archive = data[: max(0, len(data) - len(trailer[0]))]
             yield from self._read_on(archive)
             if not self._ended:
-                raise self._cut(int(trailer[1]), len(trailer[0])) from self._doubt
+                raise self._stopped(int(trailer[1]), len(trailer[0])) from self._doubt
             yield from self._read_on(data[len(archive) :])
         except Exception as error:
             self._failure = error
@@ -236,11 +267,23 @@ class Follower:
         if self._trailer is None:
             raise self._cut(None, 0) from self._doubt
 
+    def _stopped(self, exit_code: int, trailer: int) -> Exception:
+        """Return what it means that the trailer came before the end."""
+        if self._doubt is not None and self._doubtful <= self.received - trailer:
+            return self._verdict(self._doubt)  # nothing of the trailer was taken for a header
+        return self._cut(exit_code, trailer)
+
+    def _verdict(self, doubt: HeaderError) -> Exception:
+        if isinstance(doubt, NotTar):
+            return MalformedArchive(self._doubtful - BLOCK, str(doubt))
+        return Refused(self._name, str(doubt))
+
     def _cut(self, exit_code: int | None, trailer: int) -> CutArchive:
         end = self.received - trailer
         received, expected = end - self._body_start, self._body_size
         if received >= expected:
-            return CutArchive(end, exit_code, None, 0, 0)
+            gave_up = end == 0 and exit_code is not None and 0 < exit_code <= SIGNALLED
+            return (NoArchive if gave_up else CutArchive)(end, exit_code, None, 0, 0)
         # Not self.member: where the trailer filled up the body and its padding, that is None.
         return CutArchive(end, exit_code, self._last, received, expected)
 
@@ -259,12 +302,10 @@ class Follower:
         except HeaderError as error:
             # This may be the torn end of an archive, with the trailer inside what was taken for
             # a header: then it is not the archive that is wrong.
-            offset = self._tape.offset
             self._doubt = error
+            self._doubtful = self._tape.offset
             yield from self._read(TRAILER_MAX)
-            if isinstance(error, NotTar):
-                raise MalformedArchive(offset - BLOCK, str(error)) from error
-            raise Refused(self._name, str(error)) from error
+            raise self._verdict(error) from error
         yield from self._end()
 
     def _archive(self) -> _Steps[None]:
@@ -273,7 +314,8 @@ class Follower:
         if (yield from self._read(BLOCK)) != ZERO_BLOCK:
             # GNU tar and bsdtar end here, busybox and toybox would read on.
             raise NotTar("one zero block stands alone")
-        yield from self._tape.replace()
+        top = self._wrapping.missing_top() if self._wrapping else ()
+        yield from self._tape.replace(b"".join(map(encode, top)))
         self._ended = True
         yield EndOfArchive()
 
@@ -282,7 +324,8 @@ class Follower:
         rest = yield from self._rest(b"")
         while not (trailer := self._trailer_form.fullmatch(rest)):
             if not self._may_be_trailer(rest):
-                raise MalformedArchive(self._tape.offset, "something follows the end")
+                at = self._tape.offset - len(rest)
+                raise MalformedArchive(at, "something follows the end")
             yield from self._turn()
             rest = yield from self._rest(rest)
         self._trailer = Trailer(int(trailer[1]))
@@ -325,15 +368,31 @@ class Follower:
         self._body_size = member.size if sparse is None else sparse.stored
         if not goes_on:
             yield from self._drop(padded(self._body_size))
+        elif self._hashes and member.type == REGULAR:
+            yield from self._hashed(sparse)
         elif sparse is None:
             yield from self._keep(padded(member.size))
         else:
             yield from self._expand(sparse)
+            yield from zeros(padded(sparse.size) - sparse.size)
         self.member = None
 
-    def _parsed(self, block: bytes) -> Member:
+    def _hashed(self, sparse: SparseMap | None) -> _Steps[None]:
+        """Hand on the contents of a file, hash them, and hand on the padding."""
+        member, digest = self._last, sha256()
+        assert member is not None
+        padding = padded(member.size) - member.size
+        self._tape.passing = digest.update
+        yield from self._keep(member.size) if sparse is None else self._expand(sparse)
+        self._tape.passing = None
+        yield from self._keep(padding) if sparse is None else zeros(padding)
+        yield Hashed(member, digest.digest())
+
+    def _parsed(self, block: bytes, name: bytes | None = None) -> Member:
+        """Parse a header; ``name`` is what those in front of it say, for errors."""
+        self._name = name or c_string(block[:NAME_FIELD])
         header = parse(block)
-        self._name = header.name
+        self._name = name or header.name
         return header
 
     def _extended(self, header: Member, extension: Extension) -> _Steps[tuple[bytes, Member]]:
@@ -341,7 +400,7 @@ class Follower:
         while header.type in _EXTENSIONS:
             extension.add(header.type, (yield from self._extension_body(header)))
             block = yield from self._read(BLOCK)
-            header = self._parsed(block)
+            header = self._parsed(block, extension.said_name)
         return block, header
 
     def _extension_body(self, header: Member) -> _Steps[bytes]:
@@ -352,6 +411,8 @@ class Follower:
 
     def _admitted(self, member: Member) -> _Steps[bool]:
         """Let the rules decide; yield what they say and the header; return whether it goes on."""
+        if self._wrapping is not None:
+            member = self._wrapping.wrapped(member)
         verdict = self._guard.admit(member)
         if isinstance(verdict, LeftOut):
             yield verdict
@@ -367,6 +428,9 @@ class Follower:
         if isinstance(verdict, Altered):
             yield verdict
         canonical = encode(self._last)
+        if self._wrapping is not None:
+            above = self._wrapping.missing(self._last)
+            canonical = b"".join(map(encode, [*above, self._last]))
         if canonical == self._tape.held():
             yield from self._tape.keep()
         else:
@@ -384,29 +448,41 @@ class Follower:
             while more:
                 if len(extents) > MAX_EXTENTS:
                     raise HeaderError(f"its sparse map has more than {MAX_EXTENTS} extents")
-                further, more = continued_map((yield from self._read(BLOCK)))
+                further, more = continued_map((yield from self._map_block()))
                 extents += further
             return SparseMap.checked(extents, size, member.size)
         if records.extents is not None:
             return SparseMap.checked(records.extents, records.size, member.size)
         text = TextMap()
-        while not text.add((yield from self._read(BLOCK))):
+        while not text.add((yield from self._map_block())):
             pass
         return SparseMap.checked(text.extents(), records.size, member.size - text.length)
 
+    def _map_block(self) -> _Steps[bytes]:
+        """Read a block of a map. It never goes on, so it is not kept until that is decided."""
+        block = yield from self._read(BLOCK)
+        yield from self._tape.replace()
+        return block
+
     def _expand(self, sparse: SparseMap) -> _Steps[None]:
-        """Hand on the file that the map and the stored bytes make, and its padding."""
+        """Hand on the file that the map and the stored bytes make."""
         at = 0
         for offset, length in sparse.extents:
             if at < offset:
                 yield from self._tape.cut()
-                yield from zeros(offset - at)
+                yield from self._hole(offset - at)
             yield from self._keep(length)
             at = offset + length
         yield from self._tape.cut()
         yield from self._read(padded(sparse.stored) - sparse.stored)
         yield from self._tape.replace()
-        yield from zeros(padded(sparse.size) - at)
+        yield from self._hole(sparse.size - at)
+
+    def _hole(self, size: int) -> Iterator[bytes]:
+        for piece in zeros(size):
+            if self._tape.passing is not None:
+                self._tape.passing(piece)
+            yield piece
 
     # Reading
 

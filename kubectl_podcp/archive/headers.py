@@ -51,7 +51,8 @@ MAX_SIZE = 2**63 - 1
 # Owner names are not read: they mean somebody else in another container.
 _FIELDS = Struct("100s 8s 8s 8s 12s 12s 8s c 100s 8s 64x 8s 8s 167s")
 _CANONICAL = Struct("100s 8s 8s 8s 12s 12s 8s c 100s 8s 64x 8s 8s 167x")
-_NAME_FIELD = 100
+NAME_FIELD = 100
+"""Bytes of a name that the header has room for."""
 
 # What GNU's header has where POSIX has the prefix: times (incremental archives only), the offset
 # of multi-volume archives, then the sparse map, which only type S may have.
@@ -134,8 +135,8 @@ def parse(block: bytes) -> Member:
         gid=checked_id(number(gid, "gid")),
         mtime=_time(number(mtime, "mtime")),
         linkname=c_string(linkname),
-        devmajor=checked_size(number(major, "device number")) if device else 0,
-        devminor=checked_size(number(minor, "device number")) if device else 0,
+        devmajor=checked_device(number(major, "device number")) if device else 0,
+        devminor=checked_device(number(minor, "device number")) if device else 0,
     )
 
 
@@ -167,6 +168,13 @@ def checked_size(value: int) -> int:
     if 0 <= value <= MAX_SIZE:
         return value
     raise HeaderError(f"its size {value} is not possible")
+
+
+def checked_device(value: int) -> int:
+    """Return a device number that a header has room for, or raise :class:`HeaderError`."""
+    if 0 <= value < 2**32:
+        return value
+    raise HeaderError(f"its device number {value} does not exist")
 
 
 def _time(value: int) -> int:
@@ -323,7 +331,7 @@ def encode(member: Member) -> bytes:
     """
     name = member.name + b"/" if member.type == DIRECTORY else member.name
     block = _encode_block(name, member)
-    if len(member.linkname) > _NAME_FIELD or len(name) > _NAME_FIELD:
+    if len(member.linkname) > NAME_FIELD or len(name) > NAME_FIELD:
         return _long(LONG_LINK, member.linkname) + _long(LONG_NAME, name) + block
     return block
 
@@ -344,7 +352,7 @@ def end_of_archive(sent: int) -> bytes:
 
 def _long(flag: bytes, text: bytes) -> bytes:
     """Return the member that carries a name too long for the header, or nothing if it fits."""
-    if len(text) <= _NAME_FIELD:
+    if len(text) <= NAME_FIELD:
         return b""
     body = text + b"\0"
     header = _encode_block(b"././@LongLink", Member(b"", flag, len(body), 0o644, 0, 0, 0))

@@ -30,6 +30,7 @@ from kubectl_podcp.archive.headers import (
     BLOCK_DEVICE,
     CHARACTER_DEVICE,
     CONTIGUOUS,
+    DEVICES,
     DIRECTORY,
     FIFO,
     HARD_LINK,
@@ -43,6 +44,7 @@ from kubectl_podcp.archive.headers import (
     SYMLINK,
     HeaderError,
     Member,
+    checked_device,
     checked_id,
     checked_size,
     long_name,
@@ -66,8 +68,8 @@ _PAX: dict[bytes, Callable[[Member, bytes], Member]] = {
     b"uid": lambda member, value: replace(member, uid=checked_id(pax_decimal(value))),
     b"gid": lambda member, value: replace(member, gid=checked_id(pax_decimal(value))),
     b"mtime": lambda member, value: replace(member, mtime=pax_seconds(value)),
-    b"SCHILY.devmajor": lambda member, value: replace(member, devmajor=pax_decimal(value)),
-    b"SCHILY.devminor": lambda member, value: replace(member, devminor=pax_decimal(value)),
+    b"SCHILY.devmajor": lambda member, value: replace(member, devmajor=_number(member, value)),
+    b"SCHILY.devminor": lambda member, value: replace(member, devminor=_number(member, value)),
 }
 """The records that are obeyed. Others say what no canonical header can carry (access times,
 extended attributes, owner names), and go."""
@@ -84,6 +86,12 @@ class Extension:
     name: bytes | None = None
     linkname: bytes | None = None
     records: Records | None = None
+
+    @property
+    def said_name(self) -> bytes | None:
+        """The member's name, as far as it is said here."""
+        records = dict(self.records or ())
+        return self.name or records.get(b"GNU.sparse.name") or records.get(b"path")
 
     def add(self, flag: bytes, body: bytes) -> None:
         """Take in the body of one of them, a member of type ``L``, ``K`` or ``x``."""
@@ -118,13 +126,16 @@ def settle(header: Member, extension: Extension | None) -> tuple[Member, SparseR
     if extension is not None:
         header, sparse = _extended(header, extension)
     if header.type in _PLAIN:
-        return _settled_plain(header), sparse
+        header = _settled_plain(header)
+        if sparse is None or header.type == REGULAR:
+            return header, sparse
     if sparse is not None:
         raise HeaderError("it is sparse, but not a plain file")
     if header.type == SPARSE:
         if extension is not None and extension.records is not None:
             raise HeaderError("it is sparse in GNU's way, with a pax header")
-        return header, None
+        # As a plain file with a link target, it would be a hard link to toybox.
+        return replace(header, linkname=b""), None
     if header.type not in _WITHOUT_BODY:
         raise HeaderError(f"its type {header.type!r} is not read alike by all tars")
     return _settled_bodiless(header), None
@@ -147,6 +158,12 @@ def _extended(header: Member, extension: Extension) -> tuple[Member, SparseRecor
     if sparse is not None and sparse.name is not None:
         header = replace(header, name=pax_text(sparse.name))
     return header, sparse
+
+
+def _number(member: Member, value: bytes) -> int:
+    """Return a device number of ``member``, which is 0 where it is no device."""
+    number = checked_device(pax_decimal(value))
+    return number if member.type in DEVICES else 0
 
 
 def _settled_plain(header: Member) -> Member:

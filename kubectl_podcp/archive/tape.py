@@ -15,7 +15,7 @@ message.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 PIECE = 32 * 1024
 """The longest piece that is made here: the longest message to a destination's stdin."""
@@ -33,11 +33,15 @@ def zeros(count: int) -> Iterator[bytes]:
 
 
 class Tape:
-    """The message at hand, and what was undecided at the end of those before it."""
+    """The message at hand, and what was undecided at the end of those before it.
 
-    __slots__ = ("_at", "_before", "_early", "_mark", "_message", "_start")
+    :ivar passing: is shown, not copied, what :meth:`keep_next` lets go on; None where nobody looks.
+    """
+
+    __slots__ = ("_at", "_before", "_early", "_mark", "_message", "_start", "passing")
 
     def __init__(self) -> None:
+        self.passing: Callable[[bytes | memoryview], object] | None = None
         self._message = b""
         self._start = self._mark = self._at = 0
         self._early: list[bytes] = []  # undecided bytes of earlier messages; then _start == 0
@@ -105,5 +109,7 @@ class Tape:
 
     def keep_next(self, size: int) -> None:
         """Read ``size`` bytes (at most :attr:`left`) and let them go on; none is undecided."""
+        if self.passing is not None:
+            self.passing(memoryview(self._message)[self._at : self._at + size])
         self._at += size
         self._mark = self._at

@@ -26,6 +26,7 @@ from kubectl_podcp.archive.follower import (
     EndOfArchive,
     Event,
     Follower,
+    Hashed,
     MalformedArchive,
     Trailer,
 )
@@ -437,6 +438,75 @@ def test_sparse_files_are_expanded(form: Format, extents: list[tuple[int, int]],
     assert file(b"top/s", size) in events
 
 
+@pytest.mark.parametrize("target", [b"../victim", b"t" * 200])
+def test_a_sparse_file_is_no_link(target: bytes) -> None:
+    """toybox makes a hard link of a plain file that has a link target, wherever that is."""
+    long = long_name(b"K", target) if len(target) > 100 else b""
+    sparse = long + old_sparse(b"top/s", b"d", [(0, 1)], 1, linkname=target[:100])
+    assert passed(sparse + END + trailer()) == member(b"top/s", b"d")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(("extents", "size"), MAPS)
+def test_what_passes_is_hashed(form: Format, extents: list[tuple[int, int]], size: int) -> None:
+    """A file's contents alone, holes as zeros, and what goes on is the same; links have none."""
+    data = random.Random(0).randbytes(sum(length for _, length in extents))
+    contents = random.Random(1).randbytes(40_000)
+    stream = (
+        header(b"top/d/", b"5")
+        + member(b"top/a", contents)
+        + form(b"top/s", data, extents, size)
+        + header(b"top/link", b"2", linkname=b"a")
+        + member(b"top/empty")
+        + header(b"top/device", b"3")
+        + member(b"top/z", b"z" * 512)
+        + END
+        + trailer()
+    )
+    sparse = plain(b"top/s", data, extents, size)[512:][:size]
+    for messages in every_way(stream):
+        assert hashed(messages) == (
+            passed(stream),
+            {
+                b"top/a": hashlib.sha256(contents).digest(),
+                b"top/s": hashlib.sha256(sparse).digest(),
+                b"top/empty": hashlib.sha256().digest(),
+                b"top/z": hashlib.sha256(b"z" * 512).digest(),
+            },
+        )
+
+
+def hashed(messages: list[bytes]) -> tuple[bytes, dict[bytes, bytes]]:
+    """Follow a whole stream; return what goes on, and the digests in the order of their files."""
+    follower = Follower(NONCE, b"top", hashes=True)
+    archive, digests, last = b"", {}, None
+    for item in (item for message in messages for item in follower.feed(message)):
+        if isinstance(item, bytes):
+            archive += item
+        elif isinstance(item, Member):
+            last = item
+        elif isinstance(item, Hashed):
+            assert item.member == last
+            digests[item.member.name] = item.digest
+    return archive, digests
+
+
+def test_a_canonical_message_passes_uncut_though_it_is_hashed() -> None:
+    message = member(b"top/one", b"1" * 1000) + member(b"top/two", b"2" * 1024)
+    (piece,) = (
+        item
+        for item in Follower(NONCE, b"top", hashes=True).feed(message)
+        if isinstance(item, bytes)
+    )
+    assert piece is message
+
+
+def test_what_is_there_already_is_not_hashed() -> None:
+    follower = Follower(NONCE, b"top", has=lambda _: True, hashes=True)
+    items = list(follower.feed(member(b"top/a", b"a") + END + trailer()))
+    assert not any(isinstance(item, Hashed) for item in items)
+
+
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize(
     ("extents", "size", "why"),
@@ -513,12 +583,14 @@ def test_zeros_of_any_length_before_the_trailer() -> None:
     ],
 )
 def test_anything_else_after_the_end(rest: bytes) -> None:
-    """Zeros, one trailer, nothing."""
-    for messages in every_way(member(b"top/x") + END + bytes(512) + rest):
+    """Zeros, one trailer, nothing; the error tells where it begins, or the trailer ends."""
+    start = member(b"top/x") + END + bytes(512)
+    for messages in every_way(start + rest):
         follower = Follower(NONCE, b"top")
-        with pytest.raises(MalformedArchive, match="something follows the"):
+        with pytest.raises(MalformedArchive, match="something follows the") as caught:
             for message in messages:
                 list(follower.feed(message))
+        assert caught.value.offset - len(start) in (0, len(trailer()))
         with pytest.raises(MalformedArchive):
             follower.end_of_input()
 
@@ -571,7 +643,7 @@ def test_inside_a_member(received: int) -> None:
         assert (error.received, error.expected, error.exit_code) == (received, 1000, 1)
         assert error.total == 1024 + len(begun)
         assert f"inside 'top/x', after {received} of 1000 bytes" in str(error)
-        assert "exit code 1" in str(error)
+        assert "the file shrank while it was read, and its tar ended with exit code 1" in str(error)
         assert error.retryable
 
 
@@ -607,11 +679,20 @@ def test_inside_a_sparse_member() -> None:
 
 
 def test_before_everything() -> None:
-    """There is no tar: nothing was archived, and the exit code says why."""
+    """There is no tar: nothing was archived, and the exit code says why. No retry will help."""
     for messages in every_way(trailer(127)):
         error = cut(messages)
         assert (error.total, error.exit_code, error.member) == (0, 127, None)
         assert error.happened == "the source wrote no archive: its tar ended with exit code 127"
+        assert not error.retryable
+
+
+def test_killed_before_everything() -> None:
+    """Nobody knows what tar would have said: it is worth another try."""
+    for messages in every_way(trailer(137)):
+        error = cut(messages)
+        assert (error.total, error.exit_code) == (0, 137)
+        assert error.retryable
 
 
 def test_nothing_of_the_trailer_goes_on() -> None:
@@ -661,6 +742,16 @@ def test_what_is_no_archive(junk: bytes) -> None:
             assert caught.value.offset == len(start)
             with pytest.raises(MalformedArchive):
                 follower.end_of_input()
+
+
+@pytest.mark.parametrize("behind", [0, 1, 30, 60])
+def test_a_header_that_is_none_in_front_of_the_trailer(behind: int) -> None:
+    """Nothing of the trailer was taken for a header: it is no cut, whatever the messages are."""
+    for messages in every_way(b"x" * (512 + behind) + trailer()):
+        follower = Follower(NONCE, b"top")
+        with pytest.raises(MalformedArchive, match="at byte 0, its checksum"):
+            for message in messages:
+                list(follower.feed(message))
 
 
 def test_a_doubtful_header_at_the_very_end() -> None:
@@ -786,11 +877,18 @@ def archived(base: Path, source: str) -> bytes:
 Snapshot = dict[bytes, tuple[object, ...]]
 
 
+def everything(base: Path) -> Iterator[Path]:
+    """Yield all that is below ``base``; rglob() fails at a link's long target up to 3.11.3."""
+    for directory, directories, files in os.walk(base):
+        for name in (*directories, *files):
+            yield Path(directory, name)
+
+
 def snapshot(base: Path) -> Snapshot:
     """Return all of a tree that each of the four tars can carry."""
     found: Snapshot = {}
     inodes: dict[int, list[bytes]] = {}
-    for path in base.rglob("*"):
+    for path in everything(base):
         status = path.lstat()
         kind, mode = stat.S_IFMT(status.st_mode), stat.S_IMODE(status.st_mode)
         relative = os.fsencode(path.relative_to(base))

@@ -38,6 +38,8 @@ def test_other_flags_of_plain_files(flag: bytes) -> None:
 def test_only_links_have_a_link_target() -> None:
     """What stands in that field of others is not sent on."""
     assert settle(replace(FILE, linkname=b"x"), None) == (FILE, None)
+    sparse = replace(FILE, type=b"S")
+    assert settle(replace(sparse, linkname=b"x"), None) == (sparse, None)
     fifo = Member(b"top/f", b"6", 0, 0o644, 0, 0, 0)
     assert settle(replace(fifo, linkname=b"x"), None) == (fifo, None)
     assert settle(fifo, None)[0] is fifo
@@ -147,6 +149,9 @@ def test_pax_link_target_and_device_numbers() -> None:
     numbers = extended((b"SCHILY.devmajor", b"5000000"), (b"SCHILY.devminor", b"1"))
     member = settle(device, numbers)[0]
     assert (member.devmajor, member.devminor) == (5_000_000, 1)
+    assert settle(FILE, numbers)[0] == FILE
+    with pytest.raises(HeaderError, match="device number 4294967296"):
+        settle(device, extended((b"SCHILY.devmajor", b"4294967296")))
 
 
 def test_pax_size_makes_a_body_for_a_link() -> None:
@@ -232,6 +237,14 @@ def test_only_plain_files_are_sparse(flag: bytes) -> None:
     """Directories and links with a map, or two kinds of map."""
     with pytest.raises(HeaderError, match="not a plain file"):
         settle(replace(FILE, type=flag, size=0, linkname=b"x"), extended(*SPARSE))
+
+
+@pytest.mark.parametrize("flag", [b"0", b"\0", b"7"])
+def test_a_sparse_file_whose_name_ends_in_a_slash(flag: bytes) -> None:
+    """Without stored bytes it looks like a directory, and with its holes it is none."""
+    header = replace(FILE, type=flag, size=0)
+    with pytest.raises(HeaderError, match="not a plain file"):
+        settle(header, extended(*SPARSE, (b"GNU.sparse.name", b"top/x/")))
 
 
 def test_old_sparse() -> None:

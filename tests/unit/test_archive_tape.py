@@ -70,6 +70,20 @@ def test_cut_makes_room_behind_what_is_kept() -> None:
     assert tape.turn() == b"data"
 
 
+def test_what_goes_on_is_shown_and_not_copied() -> None:
+    """What is read and still undecided is not."""
+    seen: list[bytes | memoryview] = []
+    tape = loaded(b"HEADbodyHEAD")
+    tape.take(4)
+    tape.keep()
+    tape.passing = seen.append
+    tape.keep_next(4)
+    tape.passing = None
+    tape.keep_next(4)
+    assert [bytes(each) for each in seen] == [b"body"]
+    assert isinstance(seen[0], memoryview)
+
+
 def test_offset_and_left_count_bytes_read() -> None:
     """Over all messages, and of this one."""
     tape = loaded(b"12345")
