@@ -10,10 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kubectl_podcp.remote.scripts import CHUNK
+from kubectl_podcp.remote.scripts import CHUNK_BLOCK
 
 MESSAGE = 32 * 1024
 """Bytes in one message. The API server cuts longer ones to this, and for us they cost double."""
+
+MOST_BLOCKS = 64
+"""Blocks in the longest chunk: 4 MiB."""
+
+EXACT_CHUNK = 1024 * 1024
+"""Bytes in the longest chunk of a file. ``dd`` holds it in memory."""
+
+_ZEROS = bytes(MESSAGE)
 
 
 class PlainFeed:
@@ -33,32 +41,93 @@ class PlainFeed:
 class ChunkedFeed:
     """The archive in chunks, where stdin cannot be ended (v4).
 
-    A chunk is a line with its length in decimal, then that many bytes; ``0`` is the end. It is
-    sent once it is whole, so that a source that dies never leaves half of one behind.
+    A chunk is a line with its length in blocks of 64 KiB, in decimal, then those; ``0`` is the end.
+    Its length is said before the archive's is known, so the last one is filled up with zeros,
+    which every tar ignores behind the end. Each chunk is twice as long as the one before, up to
+    ``most``: short archives need few zeros, and long ones few processes, for each chunk costs one.
+
+    :param most: the longest chunk, in blocks.
     """
 
     first = b"chunked\n"
 
-    def __init__(self, chunk: int = CHUNK) -> None:
-        self._chunk = chunk
-        self._messages: list[bytes] = []
+    def __init__(self, most: int = MOST_BLOCKS) -> None:
+        self._most = most
+        self._blocks = 1  # in the next chunk
+        self._left = 0  # bytes that are missing in this one
+
+    @classmethod
+    def at_most(cls, size: float) -> ChunkedFeed:
+        """Return a feed with chunks of ``size`` bytes at the most: zeros take their time, too."""
+        return cls(max(1, min(MOST_BLOCKS, int(size / CHUNK_BLOCK))))
+
+    def data(self, messages: Sequence[bytes]) -> Sequence[bytes]:
+        """Return the messages that may go now that ``messages`` came."""
+        out: list[bytes] = []
+        for message in messages:
+            while len(message) > self._left:
+                if self._left:
+                    out.append(message[: self._left])
+                    message = message[self._left :]
+                out.append(self._begin())
+            out.append(message)
+            self._left -= len(message)
+        return out
+
+    def end(self) -> Sequence[bytes]:
+        """Return the messages that are left at the end of the archive."""
+        whole, rest = divmod(self._left, MESSAGE)
+        zeros = [_ZEROS] * whole + [_ZEROS[:rest]] * (rest > 0)
+        return [*zeros, b"0\n"]
+
+    def _begin(self) -> bytes:
+        """Begin a chunk; return its line."""
+        line = b"%d\n" % self._blocks
+        self._left = self._blocks * CHUNK_BLOCK
+        self._blocks = min(2 * self._blocks, self._most)
+        return line
+
+
+class BareFeed(PlainFeed):
+    """Nothing but the bytes themselves: where no shell reads a first line."""
+
+    first = b""
+
+
+class ExactFeed:
+    """One file in chunks, where stdin cannot be ended (v4): no byte more than there are.
+
+    A chunk is a line with its length in bytes, in decimal, then those; ``0`` is the end. One that
+    is not full yet waits here for more.
+
+    :param most: the longest chunk, in bytes.
+    """
+
+    first = b"chunked\n"
+
+    def __init__(self, most: int = EXACT_CHUNK) -> None:
+        self._most = most
+        self._waiting: list[bytes] = []
         self._size = 0
 
     def data(self, messages: Sequence[bytes]) -> Sequence[bytes]:
         """Return the messages that may go now that ``messages`` came."""
-        self._messages += messages
-        self._size += sum(map(len, messages))
-        return self._flush() if self._size >= self._chunk else ()
+        out: list[bytes] = []
+        for message in messages:
+            if self._size + len(message) > self._most:
+                out += self._chunk()
+            self._waiting.append(message)
+            self._size += len(message)
+        return out
 
     def end(self) -> Sequence[bytes]:
-        """Return the messages that are left at the end of the archive."""
-        return [*(self._flush() if self._size else ()), b"0\n"]
+        """Return the messages that are left at the end."""
+        return [*self._chunk(), b"0\n"]
 
-    def _flush(self) -> list[bytes]:
-        chunk = [b"%d\n" % self._size, *self._messages]
-        self._messages.clear()
-        self._size = 0
+    def _chunk(self) -> list[bytes]:
+        chunk = [b"%d\n" % self._size, *self._waiting] if self._size else []
+        self._waiting, self._size = [], 0
         return chunk
 
 
-Feed = PlainFeed | ChunkedFeed
+Feed = PlainFeed | ChunkedFeed | ExactFeed

@@ -1,6 +1,7 @@
 """What stands in a tree, name by name, as the listing scripts say it.
 
-In goes the output of :func:`~kubectl_podcp.remote.scripts.list_source` or
+In goes the output of :func:`~kubectl_podcp.remote.scripts.list_source`,
+:func:`~kubectl_podcp.remote.scripts.list_target` or
 :func:`~kubectl_podcp.remote.scripts.list_staged`; out comes a :class:`Listing`. No I/O, raises
 nothing: a listing that is not whole is no listing.
 """
@@ -9,10 +10,12 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-LIMIT = 4 * 1024 * 1024
+from kubectl_podcp.remote.scripts import LISTING
+
+LIMIT = LISTING
 """Longest output of a listing script, in bytes: some 40,000 files. It is held in memory."""
 
 
@@ -49,7 +52,8 @@ class Listing:
     """Names, relative to the tree's parent, and what ``stat`` said of each.
 
     :ivar said: what the script said at the end.
-    :ivar newest: names that changed last (``st_ctime``): one of them tar may have been writing.
+    :ivar newest: names of what changed last (``st_ctime``) and is no directory: one of them tar may
+        have been writing.
     """
 
     said: bytes
@@ -76,6 +80,33 @@ class Listing:
         """All names, in the order in which they were found: a directory before what is in it."""
         return list(self._records)
 
+    def only(self, wanted: Callable[[bytes, bool], bool]) -> Listing:
+        """Return the part of the listing that is wanted; in a directory that is not, nothing is.
+
+        :param wanted: is given a name, and whether it is a directory.
+        """
+        kept: dict[bytes, bytes] = {}
+        directories = set[bytes]()
+        for name, record in self._records.items():
+            parent, slash, _ = name.rpartition(b"/")
+            if slash and parent not in directories:
+                continue
+            is_directory = stat.S_ISDIR(int(record.split(b" ", 1)[0], 16))
+            if wanted(name, is_directory):
+                kept[name] = record
+                if is_directory:
+                    directories.add(name)
+        return Listing(self.said, self.newest & kept.keys(), kept)
+
+    def joined(self, other: Listing) -> Listing:
+        """Return the listing of what stands in either, and says what either says."""
+        return Listing(self.said or other.said, frozenset(), {**self._records, **other._records})
+
+    def renamed(self, top: bytes, new: bytes) -> Listing:
+        """Return the listing of the same tree where that is called ``new`` instead of ``top``."""
+        records = {new + name[len(top) :]: each for name, each in self._records.items()}
+        return Listing(self.said, frozenset(), records)
+
 
 def parse(output: bytes, nonce: str) -> Listing | None:
     """Return the listing that ``output`` is; None where it is not whole, or found an error."""
@@ -90,8 +121,11 @@ def parse(output: bytes, nonce: str) -> Listing | None:
         if match is None:
             return None
         record, when, name = match.groups()
-        if name not in records and when >= changed:  # in ISO 8601 what is later sorts later
-            newest = {*newest, name} if when == changed else {name}
-            changed = when
+        is_directory = stat.S_ISDIR(int(record.split(b" ", 1)[0], 16))  # we changed some ourselves
+        # In ISO 8601 what is later sorts later.
+        if name not in records and not is_directory and when >= changed:
+            if when > changed:
+                changed, newest = when, set()
+            newest.add(name)
         records[name] = record
     return Listing(end[1], frozenset(newest), records)

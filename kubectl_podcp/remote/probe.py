@@ -18,7 +18,8 @@ from kubectl_podcp.errors import (
     SourceNotFound,
     printable,
 )
-from kubectl_podcp.paths import Kind, PodPath, SourceFacts, TargetFacts
+from kubectl_podcp.paths import GRAMMAR, Kind, LocalPath, Path, SourceFacts, TargetFacts
+from kubectl_podcp.remote.scripts import SHA256
 
 
 class Tar(Enum):
@@ -33,10 +34,16 @@ class Tar(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A source as it was found."""
+    """A source as it was found.
+
+    :ivar sha256: command that takes SHA-256, of :data:`scripts.SHA256`; empty where there is none.
+    :ivar now: its time, in seconds since the epoch; 0 where it is not known.
+    """
 
     facts: SourceFacts
     tar: Tar
+    sha256: str = ""
+    now: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,43 +52,73 @@ class Target:
 
     :ivar fullblock: whether ``dd`` knows ``iflag=fullblock``, which chunks on stdin need.
     :ivar leftovers: names of staging folders that are there.
+    :ivar sha256: command that takes SHA-256, of :data:`scripts.SHA256`; empty where there is none.
+    :ivar mounts: paths at which something is mounted; empty where nobody tells.
     """
 
     facts: TargetFacts
     tar: Tar
     fullblock: bool
     leftovers: tuple[bytes, ...] = ()
+    sha256: str = ""
+    mounts: tuple[bytes, ...] = ()
 
 
-def source(output: bytes, path: PodPath) -> Source:
+_NOT_ENTERED = "take a directory that the user there may enter, or another container with -c"
+
+
+def source(output: bytes, path: Path) -> Source:
     """Read what :func:`scripts.probe_source` printed.
 
     :raises SourceNotFound: nothing stands there.
-    :raises SourceError: it cannot be reached, or it is the root directory.
+    :raises SourceError: it cannot be reached, or it is nothing that can be copied.
     """
     facts = _facts(output)
     kind = Kind(facts.get("kind", b"missing").decode("ascii"))
     if kind is Kind.MISSING:
-        raise SourceNotFound(
-            f"{path} does not exist",
-            advice="a relative path starts at the working directory; what stands below a directory "
-            "that the container's user may not enter cannot be seen either",
+        raise _not_found(path)
+    if "special" in facts:
+        raise SourceError(
+            f"{path} is a device or a socket, which is never copied",
+            advice="copy a file, a directory or a link; within a directory they are left out",
         )
     if "directory" not in facts:
-        raise SourceError(f"{path} cannot be entered: permission denied")
+        raise SourceError(f"{path} cannot be entered: permission denied", advice=_NOT_ENTERED)
     if not facts["top"]:
         raise SourceError(
             f"{path} is the root of the container, which cannot be copied as a whole",
             advice="name the directories that you need",
         )
-    size = facts.get("size", b"")
+    if "made" in facts:
+        raise SourceError(
+            f"{path} stands in {printable(facts['made'])}, where the kernel makes files as they "
+            "are read: tar goes by their sizes, which say nothing of their contents",
+            advice="copy what it says to a file first, with cat",
+        )
+    size, now = facts.get("size", b""), facts.get("now", b"")
     return Source(
         SourceFacts(facts["directory"], facts["top"], kind, int(size) if size else None),
         _tar(facts, path),
+        _sha256(facts),
+        int(now) if now.isdigit() else 0,
     )
 
 
-def target(output: bytes, path: PodPath) -> Target:
+def _not_found(path: Path) -> SourceNotFound:
+    if isinstance(path, LocalPath):  # who forgets the colon should hear where we looked
+        return SourceNotFound(
+            f"{path} does not exist on this machine",
+            advice=f"a path in a Pod is written {GRAMMAR}; what stands below a directory that you "
+            "may not enter cannot be seen either",
+        )
+    return SourceNotFound(
+        f"{path} does not exist",
+        advice="a relative path starts at the working directory; what stands below a directory "
+        "that the user there may not enter cannot be seen either",
+    )
+
+
+def target(output: bytes, path: Path) -> Target:
     """Read what :func:`scripts.probe_target` printed.
 
     :raises DestinationRefused: it is a directory that cannot be entered.
@@ -89,7 +126,9 @@ def target(output: bytes, path: PodPath) -> Target:
     facts = _facts(output)
     kind = Kind(facts.get("kind", b"missing").decode("ascii"))
     if kind is Kind.DIRECTORY and "directory" not in facts:
-        raise DestinationRefused(f"{path} cannot be entered: permission denied")
+        raise DestinationRefused(
+            f"{path} cannot be entered: permission denied", advice=_NOT_ENTERED
+        )
     return Target(
         TargetFacts(
             directory=facts.get("directory", b""),
@@ -101,14 +140,26 @@ def target(output: bytes, path: PodPath) -> Target:
         _tar(facts, path),
         "fullblock" in facts,
         tuple(re.findall(rb"\.podcp-[0-9a-f]{32}\b", facts.get("leftovers", b""))),
+        _sha256(facts),
+        tuple(map(_unescaped, facts.get("mounts", b"").splitlines())),
     )
 
 
-def _tar(facts: dict[str, bytes], path: PodPath) -> Tar:
+def _unescaped(field: bytes) -> bytes:
+    r"""Return a path as it is; the kernel says ``\040`` for a space (proc(5), mountinfo)."""
+    return re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), field)
+
+
+def _sha256(facts: dict[str, bytes]) -> str:
+    said = facts.get("sha256", b"")
+    return next((command for command in SHA256 if command.encode("ascii") == said), "")
+
+
+def _tar(facts: dict[str, bytes], path: Path) -> Tar:
     if "tar" not in facts:
         raise ExecFailed(
-            f"there is no tar in the container of {path.pod}",
-            advice="a copy needs sh and tar in both containers",
+            f"there is no tar {path.where}",
+            advice="a copy needs sh and tar at both ends",
         )
     version = printable(facts["tar"])
     return next((tar for tar in Tar if tar.value in version), Tar.UNKNOWN)

@@ -4,18 +4,24 @@ In go paths (``bytes``) and a run's nonce (32 hexadecimal digits); out come scri
 ``sh -c``. POSIX sh, with the tools that coreutils, busybox and toybox share; each word that is
 not ours goes through :func:`quote`. No I/O, raises nothing.
 
-What a script says to us, on its stdout, always carries the nonce:
+What a copy is proved by is said on stdout, and always carries the nonce:
 
 ==================================  ===========================================================
 ``podcp-<nonce> <rc>``              source: the trailer, after its tar ended with ``rc``
+``<nonce> <mode> <size> <time> …``  source, behind it: a name whose time is since it began
 ``podcp-<nonce> ready``             destination: staging exists, the archive may come
 ``podcp-<nonce> <rc> <m> <p>``      destination: the acknowledgement. Its tar ended with ``rc``,
                                     the marker was found (``m`` is 1), placing ended with ``p``
                                     (0 done, 1 nothing was changed, 2 a merge stopped half-way)
+``<nonce> <mode> <size> …``         either: a line of a listing
+``podcp-<nonce> listed <rc> <…>``   either: a listing's end
+``<nonce> <digest>  <name>``        either: a digest; behind ``many``, a line for each of many files
+``<nonce> end <rc>``                either: the end of names that changed, or of digests
 ==================================  ===========================================================
 
-Each stands on a line of its own: a newline goes in front, whatever came before it. The nonce
-reaches the container only in the script, so nothing that merely passes through can imitate it.
+In front of each ``podcp-`` goes a newline, whatever came before it. The nonce reaches the container
+only in the script, so nothing that merely passes through can imitate it. Only what nothing passes
+through has none: probes, sweeps, and the digests of a part's two ends.
 
 Three rules hold everywhere. Descriptors 1 and 2 of the outermost shell stay open, since
 containerd closes stdin when both reach their end (containerd#13934). Nothing of a file is ever
@@ -29,10 +35,24 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from kubectl_podcp.ignore import Prune
 from kubectl_podcp.paths import Placement, SourceFacts
 
-CHUNK = 1 << 20
-"""Bytes in a chunk, at least, where stdin cannot be ended (v4). ``dd`` holds one in memory."""
+LISTING = 4 * 1024 * 1024
+"""Bytes of a listing that are taken; one more says that it is longer. No script may have more to
+say than is read: what writes on would stay blocked for ever where its client has gone."""
+
+MOST_WORDS = 48 * 1024
+"""Bytes of names, as :func:`words` spells them, that a session is told at once: they are sent
+before anything is received."""
+
+CHUNK_BLOCK = 64 * 1024
+"""Bytes in a block, by which a chunk is measured where stdin cannot be ended (v4). ``dd`` holds one
+in memory."""
+
+SHA256 = ("sha256sum", "busybox sha256sum", "toybox sha256sum", "openssl dgst -sha256 -r")
+"""Commands that say the SHA-256 of their input, or of files: digest, space, ``*`` or space, name.
+The probe takes the first that is there and knows the digest of nothing."""
 
 _HEAD = """
 unset CDPATH
@@ -70,6 +90,7 @@ def staging_name(digits: str) -> bytes:
 
 _PROBE = (
     _HEAD
+    + f"sha256s={quote(':'.join(SHA256).encode())}\n"
     + r"""fact() { printf '%s=%s\0' "$1" "$2"; }
 kind() {
   if [ -L "$1" ]; then echo link; elif [ -d "$1" ]; then echo directory
@@ -78,11 +99,18 @@ kind() {
 if command -v tar >/dev/null 2>&1; then
   fact tar "$(tar --version 2>&1 </dev/null | { IFS= read -r line; printf %s "$line"; })"
 fi
+while [ -n "$sha256s" ]; do
+  case $(${sha256s%%:*} </dev/null 2>/dev/null) in
+    e3b0c44298fc1c149afbf4c8996fb924*) fact sha256 "${sha256s%%:*}"; break ;;
+  esac
+  case $sha256s in *:*) sha256s=${sha256s#*:} ;; *) sha256s= ;; esac
+done
 """
 )
 
 _PROBE_SOURCE = r"""
 fact kind "$(kind "$p")"
+[ ! -L "$p" ] && { [ -b "$p" ] || [ -c "$p" ] || [ -S "$p" ]; } && fact special 1
 if [ -f "$p" ] && [ ! -L "$p" ]; then fact size "$(stat -c %s -- "$p" 2>/dev/null)"; fi
 case ${p##*/} in
   ''|.|..) cd -P -- "$p" 2>/dev/null || exit 0; p=$PWD ;;
@@ -91,6 +119,11 @@ q=${p%/*}
 cd -P -- "${q:-/}" 2>/dev/null || exit 0
 fact directory "$PWD"
 fact top "${p##*/}"
+fact now "$(date +%s 2>/dev/null)"
+for q in /proc/self /sys/kernel; do
+  [ -d "$q" ] && [ "$(stat -c %d "$q")" = "$(stat -c %d "./${p##*/}")" ] && fact made "${q%/*}"
+done 2>/dev/null
+exit 0
 """
 
 _PROBE_TARGET = r"""
@@ -107,8 +140,10 @@ else
   cd -P -- "${q:-/}" 2>/dev/null || exit 0
 fi
 fact directory "$PWD"
-[ -w . ] && [ -x . ] && fact writable 1
+[ -w . ] && fact writable 1
 fact leftovers "$(cd -- "$PWD/$n" 2>/dev/null; echo .podcp-*) $(echo .podcp-*)"
+fact mounts "$(while read -r _ _ _ _ m _; do printf '%s\n' "$m"; done </proc/self/mountinfo)" \
+  2>/dev/null
 exit 0
 """
 
@@ -123,18 +158,83 @@ def probe_target(path: bytes, name: bytes) -> str:
     return _with_path(path) + f"n={quote(name)}\n" + _PROBE + _PROBE_TARGET
 
 
+# A path is absolute, or begins at the home folder, or at the working directory. The home folder is
+# $HOME, else the user's in /etc/passwd, else the root, as container runtimes have it. It is entered
+# ("/."), so that it may be a link, and so that nothing ever comes to stand in its place.
+_PATH = r"""
+case $p in
+  '~'|'~/'*)
+    if [ -z "$HOME" ] && u=$(id -u); then
+      while IFS=: read -r _ _ uid _ _ home _; do
+        [ "$uid" != "$u" ] || { HOME=$home; break; }
+      done </etc/passwd
+    fi 2>/dev/null
+    p=${p#?}
+    while :; do case $p in /*) p=${p#/} ;; *) break ;; esac; done
+    p=${HOME%/}/${p:-.}
+    ;;
+  /*) ;;
+  *) p=${PWD%/}/$p ;;
+esac
+"""
+
+
 def _with_path(path: bytes) -> str:
-    return f"p={quote(path)}\ncase $p in /*) ;; *) p=${{PWD%/}}/$p ;; esac\n"
+    return f"p={quote(path)}" + _PATH
+
+
+# --- several sources -----------------------------------------------------------------------
+
+_EXPAND = r"""
+if ! cd -- "$p" 2>/dev/null; then
+  set --
+elif [ -e "./$literal" ] || [ -L "./$literal" ]; then
+  set -- "./$literal"
+else
+  set -- @PATTERN
+fi
+{
+  for f; do
+    [ ! -e "$f" ] && [ ! -L "$f" ] || printf '%s\0' "${f#./}"
+  done
+  printf 'podcp-%s end' "$nonce"
+} | head -c @MOST
+""".replace("@MOST", str(LISTING))
+
+_GLOB_WORDS = re.compile(rb"[-A-Za-z0-9_.,/:=@%+^!*?\[\]]+")
+
+
+def expand(directory: bytes, pattern: bytes, nonce: str) -> str:
+    """Say what ``pattern`` stands for in ``directory``: names, each ended by a NUL, and the end.
+
+    A name that is exactly this is meant before any other. As for any sh, a name that begins with a
+    dot is none that a wildcard stands for. Nothing but wildcards is left to the shell.
+    """
+    word = quote(pattern[:0])
+    at = 0
+    for plain in _GLOB_WORDS.finditer(pattern):
+        word += quote(pattern[at : plain.start()]) + plain[0].decode("ascii")
+        at = plain.end()
+    word += quote(pattern[at:])
+    told = f"nonce={nonce}\nliteral={quote(pattern)}\n"
+    return told + _with_path(directory) + _HEAD + _EXPAND.replace("@PATTERN", f"./{word}")
+
+
+def resolve(path: bytes) -> str:
+    """Say what ``path`` leads to, where it is a symbolic link."""
+    return _with_path(path) + 'readlink -f -- "$p"\n'
 
 
 # --- the source ----------------------------------------------------------------------------
 
+# The trap may run between "&" and whatever comes next, so it asks for "$!" itself; "busy" says
+# whether that is still a child of ours.
 _SEND = (
     _HEAD
     + r"""exec 3<&0
 cd -P -- "$directory" || exit 1
-pid= watcher=
-trap '[ -z "$pid$watcher" ] || kill -9 $pid $watcher; exit 143' TERM
+busy= watcher=
+trap '[ -z "$busy$watcher" ] || kill -9 ${busy:+$!} $watcher; exit 143' TERM
 watch() {
   ( read -r release <&3 || { kill $$; sleep 1; kill -9 $$; } ) >/dev/null 2>&1 &
   watcher=$!
@@ -143,12 +243,14 @@ watch() {
 )
 
 _SEND_ALL = r"""watch
+busy=1
 tar cf - --numeric-owner -- "$top" </dev/null 3<&- &
 pid=$!
 """
 
 # What begins the stream is raw: the relay knows how long it is, and what it is.
 _SEND_REST = r"""
+busy=1
 tail -c +"$from" -- "$file" </dev/null 3<&- | head -c "$size" 3<&- &
 pid=$!
 wait "$pid"
@@ -156,16 +258,31 @@ wait "$pid"
 
 _SEND_NAMES = r"""
 eval "set -- $odd"
-printf %s "$names" | tar cf - --numeric-owner --no-recursion $unquoted -T - "$@" 3<&- &
+busy=1
+printf %s "$names" | tar cf - --numeric-owner --no-recursion $unquoted ${names:+-T -} "$@" 3<&- &
 pid=$!
 """
 
 _TRAILER = r"""wait "$pid"
 rc=$?
-pid=
+busy=
 printf '\npodcp-%s %d\n' "$nonce" "$rc"
 wait "$watcher"
-exit "$rc"
+"""
+
+# Some minutes too many are looked at: whoever listens knows to the second when the copy began. Not
+# -newer, which wants a file of that time, and which busybox compares by whole seconds.
+_CHANGED = r"""watch
+busy=1
+{
+  minutes=$((($(date +%s) - began) / 60 + 2))
+  find "./$top" \( -type f -o -type d \) -mmin "-$minutes" \
+    -exec stat -c "$nonce %f %s %Y %n" {} +
+  printf '%s end %d\n' "$nonce" "$?"
+} 3<&- 2>/dev/null | cat 3<&- &
+wait "$!"
+busy=
+wait "$watcher"
 """
 
 
@@ -187,9 +304,10 @@ class Some:
     """What of a source is sent, where not all of it is.
 
     :ivar rest: what begins the stream, raw.
-    :ivar names: length of the list of names that comes on stdin, a line each; 0: no archive
-        follows ``rest``; None: all that there is is archived.
-    :ivar odd: further names, which cannot be in a list since they hold a newline.
+    :ivar names: length of the list of names that comes on stdin, a line each; None: all that
+        there is is archived.
+    :ivar odd: further names, which cannot be in a list since they hold a newline. Without any
+        name, no archive follows ``rest``.
     """
 
     rest: Rest | None
@@ -205,17 +323,22 @@ def send(source: SourceFacts, nonce: str, some: Some | None = None, *, gnu: bool
     instead, the client is gone: the watcher ends the shell, and the shell its tar, which would
     otherwise stay blocked in a pipe write for ever.
 
+    Where tar says nothing of files that change while it reads them, the first line on stdin lets
+    the shell say which files and directories have a time since it began, or a little before, and a
+    second one lets it end.
+
     :param gnu: whether ``tar`` there is GNU tar, which takes backslashes in a list for escapes.
     """
     # Behind "--" a name may begin with "-"; one that begins with "@" means an archive to bsdtar.
     top = b"./" + source.top if source.top.startswith((b"@", b"-")) else source.top
     facts = f"nonce={nonce}\ndirectory={quote(source.directory)}\ntop={quote(top)}"
+    begin, end = ("", "") if gnu else ("began=$(date +%s)\n", _CHANGED)
+    end = _TRAILER + end + 'exit "$rc"\n'
     if some is None:
-        return facts + _SEND + _SEND_ALL + _TRAILER
-    steps = _SEND
-    if some.names:
-        odd = quote(" ".join(map(quote, some.odd)).encode("utf-8", "surrogateescape"))
-        facts += f"\nunquoted={'--no-unquote' if gnu else ''}\nodd={odd}"
+        return facts + _SEND + begin + _SEND_ALL + end
+    steps = _SEND + begin
+    if some.names or some.odd:
+        facts += f"\nunquoted={'--no-unquote' if gnu else ''}\nodd={_words(some.odd)}"
         steps += f"names=$(head -c {some.names} <&3; echo .)\nnames=${{names%.}}\n"
     steps += "watch\n"
     if some.rest is not None:
@@ -224,23 +347,29 @@ def send(source: SourceFacts, nonce: str, some: Some | None = None, *, gnu: bool
         steps += _SEND_REST
     if some.names is None:
         steps += _SEND_ALL.removeprefix("watch\n")
-    elif some.names:
+    elif some.names or some.odd:
         steps += _SEND_NAMES
-    return facts + steps + _TRAILER
+    return facts + steps + end
+
+
+def _words(names: Iterable[bytes]) -> str:
+    """Return a word that ``eval`` splits into one for each of ``names``."""
+    return quote(" ".join(map(quote, names)).encode("utf-8", "surrogateescape"))
 
 
 # --- the destination -----------------------------------------------------------------------
 
 # The first line of stdin says how the archive comes. "plain": as it is, until stdin ends.
-# "chunked", where stdin cannot be ended (v4): a line with a decimal number of bytes, then those;
-# 0 ends the archive. dd reads a chunk to its end before it writes, so when tar is gone what is
-# left of stdin begins with a line and no byte of a file is ever taken for one. tar's working
-# directory is the staging folder: that is how _WORKERS finds it.
+# "chunked", where stdin cannot be ended (v4): a line with a decimal number of blocks, then those;
+# 0 ends the archive. Where there is none, the client was gone before it heard of us, and nobody
+# knows of a folder that is new. When tar is gone dd fails, and then nothing of stdin is read as a
+# line any more: no byte of a file is ever taken for one. tar's working directory is the staging
+# folder: that is how _WORKERS finds it.
 _EXTRACT = r"""
 unchunk() {
   while read -r n; do
     case $n in 0|''|*[!0-9]*) return ;; esac
-    dd bs="$n" count=1 iflag=fullblock 2>/dev/null || return
+    dd bs=@BLOCK count="$n" iflag=fullblock 2>/dev/null || return
   done
 }
 unpack() { ( cd -- "$stage" && exec tar xpf - $options $owner ); }
@@ -249,68 +378,158 @@ extract() {
   case $feed in
     plain) unpack ;;
     chunked) unchunk | unpack ;;
-    *) return 1 ;;
+    *) [ -z "$new" ] || keep=; return 1 ;;
   esac
+}
+""".replace("@BLOCK", str(CHUNK_BLOCK))
+
+# As below, for what is no directory: "mv x ./" never follows a link called x.
+_PLACE_FILE = r"""
+place() {
+  if [ -d "$name" ] && [ ! -L "$name" ]; then
+    printf 'cannot overwrite directory %s with non-directory %s\n' "$PWD/$name" "$top" >&2
+    return 1
+  fi
+  { [ "$top" = "$name" ] || mv -- "$stage/$top" "$stage/$name"; } && mv -f -- "$stage/$name" ./
 }
 """
 
-# A directory that exists keeps its own mode and owner; what is new in it comes in by rename.
-# Nothing is moved before the whole tree was found to fit. "mv x d/" renames to d/x and never
-# follows a link called d/x. A directory that its owner may not write cannot be moved by anybody
-# but root, since its ".." changes: it is made writable meanwhile. The times of a directory are
-# kept aside, because emptying it changes them. The subshells make the variables local.
+# One file, whose length nobody knew before its end. Behind it comes a line of a known length, which
+# says how long it was: that nothing is missing is seen by it, as by the marker of an archive. A
+# file that is replaced gives it its mode, and its owner where that can be given.
+_EXTRACT_FILE = r"""
+unchunk() {
+  while read -r n; do
+    case $n in 0|''|*[!0-9]*) return ;; esac
+    dd bs="$n" count=1 iflag=fullblock 2>/dev/null || return
+  done
+}
+size_is() { [ "$(stat -c %s -- "$file")" = "$1" ]; }
+extract() {
+  umask 022
+  file=$stage/$top
+  read -r feed
+  case $feed in
+    plain) cat >"$file" || return ;;
+    chunked) unchunk | cat >"$file" || return ;;
+    *) [ -z "$new" ] || keep=; return 1 ;;
+  esac
+  { line=$(tail -c @LENGTH -- "$file"); } 2>/dev/null
+  case $line in *"podcp-$nonce "*) size=${line##* } ;; *) return 0 ;; esac
+  case $size in ''|*[!0-9]*) return 0 ;; esac
+  size_is "$((size + @LENGTH))" && truncate -s "$size" "$file" && size_is "$size" || return
+  if [ -f "$name" ] && [ ! -L "$name" ]; then
+    [ -n "$owner" ] || chown "$(stat -c %u:%g -- "$name")" "$file"
+    chmod "$(stat -c %a -- "$name")" "$file" || return
+  fi
+  >"$stage/$marker_name"
+}
+"""
+
+# A directory that exists keeps its own mode and owner; what is new in it comes in by rename. That
+# of a try whose acknowledgement was lost may stand there since the plan was made.
+# Nothing is moved before the whole tree was found to fit, and at the end nothing may be left.
+# "mv x d/" renames to d/x and never follows a link called d/x. A directory that its owner may not
+# write cannot be moved by anybody but root, since its ".." changes: it is made writable meanwhile.
+# The time of a directory is kept aside, because emptying it changes that. A process costs as much
+# as a hundred tests, so there are none for a directory of which nothing is moved. Of variables,
+# only a function's arguments survive a recursion.
 _PLACE = r"""
-is_directory() { [ -d "$1" ] && [ ! -L "$1" ]; }
+is_dir() { [ -d "$1" ] && [ ! -L "$1" ]; }
 exists() { [ -e "$1" ] || [ -L "$1" ]; }
-misfit() { printf 'cannot overwrite %s %s with %s\n' "$1" "$2" "$3" >&2; return 1; }
+misfit() {
+  printf 'cannot overwrite %s %s with %s %s\n' "$1" "$2" "$3" "${4#"$stage"/}" >&2
+  return 1
+}
 fits() {
-  if is_directory "$1"; then
-    is_directory "$2" || misfit non-directory "$2" directory || return 1
+  if is_dir "$1"; then
+    is_dir "$2" || misfit non-directory "$2" directory "$1" || return 1
+    [ -r "$1" ] && [ -w "$1" ] && [ -x "$1" ] || chmod u+rwx "$1" || return 1
     for e in "$1"/* "$1"/.[!.]* "$1"/..?*; do
-      if exists "$e" && exists "$2/${e##*/}"; then ( fits "$e" "$2/${e##*/}" ) || return 1; fi
+      exists "$e" && exists "$2/${e##*/}" || continue
+      fits "$e" "$2/${e##*/}" || return 1
     done
   else
-    ! is_directory "$2" || misfit directory "$2" non-directory
+    leaf "$1" "$2"
   fi
 }
+leaf() { ! is_dir "$2" || misfit directory "$2" non-directory "$1"; }
+put() {
+  [ -n "$moved" ] || touch -r "$from" "$stage/$stage-time" || return 1
+  moved=1
+  land "$@"
+}
+land() { mv -f -- "$@" "$to/"; }
 move() {
-  if is_directory "$1" && [ ! -w "$1" ]; then
-    chmod u+w "$1" && mv -f -- "$1" "$2/" && chmod u-w "$2/${1##*/}"
+  if is_dir "$1" && [ ! -w "$1" ]; then
+    chmod u+w "$1" && put "$1" && chmod u-w "$to/${1##*/}"
   else
-    mv -f -- "$1" "$2/"
+    put "$1"
   fi
 }
 merge() {
-  depth=$((depth + 1))
-  touch -r "$1" "$stage/$stage-$depth" || return 1
-  [ -w "$1" ] || chmod u+w "$1" || return 1
   for e in "$1"/* "$1"/.[!.]* "$1"/..?*; do
-    is_directory "$e" || continue
-    if is_directory "$2/${e##*/}"; then
-      ( merge "$e" "$2/${e##*/}" ) && rmdir -- "$e" || return 1
-    else
-      move "$e" "$2" || return 1
-    fi
+    is_dir "$e" && is_dir "$2/${e##*/}" || continue
+    merge "$e" "$2/${e##*/}" || return 1
   done
-  from=$1 to=$2
+  from=$1 to=$2 moved=
   set --
   for e in "$from"/* "$from"/.[!.]* "$from"/..?*; do
     exists "$e" || continue
+    if is_dir "$e"; then
+      ! is_dir "$to/${e##*/}" || continue
+      [ -w "$e" ] || { move "$e" || return 1; continue; }
+    fi
     set -- "$@" "$e"
-    if [ $# = 200 ]; then mv -f -- "$@" "$to/" || return 1; set --; fi
+    if [ $# = 200 ]; then put "$@" || return 1; set --; fi
   done
-  [ $# = 0 ] || mv -f -- "$@" "$to/" || return 1
-  touch -r "$stage/$stage-$depth" "$to" 2>/dev/null || :
+  [ $# = 0 ] || put "$@" || return 1
+  [ -z "$moved" ] || from=$stage/$stage-time
+  ! [ "$from" -nt "$to" ] && ! [ "$from" -ot "$to" ] || touch -r "$from" "$to" 2>/dev/null || :
 }
 place() {
-  if [ -z "$name" ]; then
-    depth=0
-    fits "$stage/$top" "$PWD" || return 1
-    merge "$stage/$top" . || return 2
+  there=${name:+/$name}
+  if is_dir ".$there"; then
+    fits "$stage/$top" "$PWD$there" || return 1
+    merge "$stage/$top" ".$there" || return 2
+    left=$(find "$stage/$top" ! -type d) && [ -z "$left" ] || return 2
   else
+    from=$stage to=. moved=
     if exists "$name"; then fits "$stage/$top" "$PWD/$name" || return 1; fi
-    [ "$top" = "$name" ] || mv -- "$stage/$top" "$stage/$name" && move "$stage/$name" .
+    [ "$top" = "$name" ] || mv -- "$stage/$top" "$stage/$name" && move "$stage/$name"
   fi
+}
+"""
+
+# What is mounted below the target is another file system: there mv would write a file in its
+# place, may fail half-way, and toybox' says 0 then. So what belongs there is unpacked in a folder
+# over there first. A file that is mounted by itself (as /etc/hosts is, in a container) cannot be
+# replaced by any rename.
+_ACROSS = r"""
+leaf() {
+  case $2 in @MOUNTS)
+    printf '%s is mounted there by itself, and cannot be replaced\n' "$2" >&2
+    return 1 ;;
+  esac
+  ! is_dir "$2" || misfit directory "$2" non-directory "$1"
+}
+land() {
+  case $PWD/${to#./} in @BELOW) across "$@" ;; *) mv -f -- "$@" "$to/" ;; esac
+}
+across() {
+  ( umask 077; mkdir -- "$to/$stage" ) || return 1
+  sent=$PWD/$stage/$stage-sent
+  rm -f -- "$sent"
+  for e; do shift; set -- "$@" "./${e##*/}"; done
+  [ "$(id -u)" = 0 ] && o= || o=-o
+  { ( cd -- "$from" && exec tar cf - --numeric-owner "$@" ) && >"$sent"; } |
+  ( cd -- "$to/$stage" && exec tar xpf - $o ) && [ -e "$sent" ] || {
+    rm -rf -- "$to/$stage"
+    return 1
+  }
+  ( cd -- "$from" && { rm -rf -- "$@" 2>/dev/null || {
+    chmod -R u+rwx "$@"; rm -rf -- "$@"; }; } ) || return 1
+  ( cd -- "$to/$stage" && mv -f -- "$@" .. ) && rmdir -- "$to/$stage"
 }
 """
 
@@ -322,15 +541,36 @@ clean() {
 }
 """
 
+# Whoever puts the folder's contents in place, or removes it, takes it first: of two that rename one
+# file, one comes too late. So nothing is moved out of a folder that vanishes meanwhile.
+_TAKING = 'mv -- "$stage/$stage-since" "$stage/$stage-taken"'
+_TAKE = """
+take() { echo $$ >"$stage/$stage-placing" && @TAKING; }
+""".replace("@TAKING", _TAKING)
+
+# Its shell is there yet, and no other has got its number meanwhile: it works in this directory.
+_PLACING = r"""
+placing() {
+  read -r pid <"$stage/$stage-placing" && kill -0 "$pid" || return
+  case $(readlink "/proc/$pid/cwd") in ''|"$PWD") ;; *) return 1 ;; esac
+} 2>/dev/null
+"""
+
+_GIVES_AWAY = r"""
+gives_away() { [ "$(id -u)" = 0 ] && chown 1:1 "$stage" && chown 0:0 "$stage" &&
+chmod g-s "$stage"; }
+"""
+
 _RECEIVE = (
     _HEAD
+    + _GIVES_AWAY
     + r"""unset TAR_OPTIONS
 trap '' PIPE HUP
-marker=0 placed=1 rc=1
-if cd -P -- "$directory" && { [ -d "$stage" ] ||
-  ( umask 077; mkdir -- "$stage" && >"$stage/$stage-since" ); }; then
+marker=0 placed=1 rc=1 new=
+if cd -P -- "$directory" && { [ -d "$stage" ] || { new=1
+  ( umask 077; mkdir -- "$stage" && >"$stage/$stage-since" ); }; }; then
   owner=-o
-  if [ "$(id -u)" = 0 ] && chown 1:1 "$stage" && chown 0:0 "$stage"; then owner=; fi 2>/dev/null
+  if gives_away 2>/dev/null; then owner=; fi
   printf '\npodcp-%s ready\n' "$nonce"
   umask 0
   extract
@@ -339,11 +579,12 @@ if cd -P -- "$directory" && { [ -d "$stage" ] ||
   if [ -f "$stage/$marker_name" ]; then
     marker=1
     rm -f -- "$stage/$marker_name"
-    [ "$rc" != 0 ] || { place; placed=$?; }
+    [ "$rc" != 0 ] || ! take || { place; placed=$?; }
   fi
   case $keep in
     always) ;;
     failed) [ "$marker$placed" != 10 ] || clean ;;
+    whole) [ "$rc$marker" = 01 ] || clean ;;
     *) clean ;;
   esac
 fi
@@ -364,6 +605,7 @@ class Staging:
     :ivar top: the one name at the archive's top.
     :ivar keep: whether what arrived stays there when the archive did not arrive whole.
     :ivar place: whether it is put in place at once; otherwise it waits for :func:`commit`.
+    :ivar mounts: paths below the target at which something else is mounted.
     """
 
     placement: Placement
@@ -371,11 +613,33 @@ class Staging:
     top: bytes
     keep: bool = False
     place: bool = True
+    mounts: tuple[bytes, ...] = ()
 
     @property
     def name(self) -> bytes:
         """The folder's name."""
         return staging_name(self.digits)
+
+
+def file_end(nonce: str, size: int) -> bytes:
+    """Return what follows a file of ``size`` bytes on its way to :func:`receive_file`."""
+    return b"\npodcp-%b %20d\n" % (nonce.encode("ascii"), size)
+
+
+def receive_file(staging: Staging, nonce: str) -> str:
+    """Write stdin beside the target, as one file, and put it in place if it was whole.
+
+    Whole means that :func:`file_end` came last, and that the file is as long as that says. It says
+    what :func:`receive` says.
+    """
+    extract = _EXTRACT_FILE.replace("@LENGTH", str(len(file_end(nonce, 0))))
+    place = _TAKE + _PLACE_FILE if staging.place else _HOLD
+    return (
+        f"nonce={nonce}\nmarker_name={quote(staging_name(nonce))}\n"
+        f"keep={'' if staging.place else 'whole'}\n"
+        + _staged(staging)
+        + _flat(place + _CLEAN + extract + _RECEIVE)
+    )
 
 
 def receive(staging: Staging, nonce: str, *, gnu: bool) -> str:
@@ -389,16 +653,32 @@ def receive(staging: Staging, nonce: str, *, gnu: bool) -> str:
         told about, so that directories keep their times.
     """
     options = _GNU_OPTIONS if gnu else "--numeric-owner"
-    place = _PLACE if staging.place else _HOLD
+    place = _TAKE + _place(staging) if staging.place else _HOLD
+    if staging.place:
+        keep = "failed" if staging.keep else ""
+    else:
+        keep = "always" if staging.keep else "whole"
     return (
         f"nonce={nonce}\nmarker_name={quote(staging_name(nonce))}\noptions='{options}'\n"
-        f"keep={('failed' if staging.keep else '') if staging.place else 'always'}\n"
-        + _staged(staging)
-        + place
-        + _CLEAN
-        + _EXTRACT
-        + _RECEIVE
+        f"keep={keep}\n" + _staged(staging) + _flat(place + _CLEAN + _EXTRACT + _RECEIVE)
     )
+
+
+def _place(staging: Staging) -> str:
+    if not staging.mounts:
+        return _PLACE
+    root = b"/" if staging.placement.directory == b"/" else b""  # then PWD ends with a slash
+    mounts = staging.mounts
+    outermost = [each for each in mounts if not any(each.startswith(m + b"/") for m in mounts)]
+    exactly = "|".join(quote(root + mount) for mount in mounts)
+    below = "|".join(f"{quote(root + mount)}|{quote(root + mount)}/*" for mount in outermost)
+    return _PLACE + _ACROSS.replace("@MOUNTS", exactly).replace("@BELOW", below)
+
+
+def _flat(script: str) -> str:
+    """Return ``script``, in which no text has several lines, without its indents: in the URL each
+    space is three bytes."""
+    return re.sub(r"(?m)^ +", "", script)
 
 
 def _staged(staging: Staging) -> str:
@@ -409,6 +689,7 @@ def _staged(staging: Staging) -> str:
 
 
 _HOLD = """
+take() { :; }
 place() { :; }
 """
 
@@ -417,7 +698,7 @@ _COMMIT = (
     + r"""trap '' PIPE HUP
 cd -P -- "$directory" && [ -d "$stage" ] || exit 1
 umask 022
-join && place
+{ take && join && place; } 2>&1
 placed=$?
 clean
 printf '\npodcp-%s 0 1 %d\n' "$nonce" "$placed"
@@ -426,32 +707,37 @@ printf '\npodcp-%s 0 1 %d\n' "$nonce" "$placed"
 
 
 def commit(staging: Staging, nonce: str) -> str:
-    """Put in place what was unpacked, and held back, before; say how that ended.
+    """Put in place what was unpacked, and held back, before; say why not, and how that ended.
 
     A file of which the first part came earlier is made whole first (:func:`set_aside`).
     """
-    return f"nonce={nonce}\n" + _staged(staging) + _PLACE + _CLEAN + _WHOLE + _JOIN + _COMMIT
+    place = _place(staging)
+    steps = place + _CLEAN + _TAKE + _WHOLE + _JOIN + _COMMIT
+    return f"nonce={nonce}\n" + _staged(staging) + steps
 
 
 _SWEEP = r"""
 cd -P -- "$directory" || exit 0
-tries=0
-while [ -n "$wait" ] && [ -e "$stage" ] && [ "$tries" -lt 20 ]; do
+[ -z "$busy" ] || [ -z "$(workers)" ] || exit 1
+tries=0 ours=
+free() { [ -n "$ours" ] || { @TAKING && ours=1; } || ! placing; } 2>/dev/null
+while [ -e "$stage" ] && [ "$tries" -lt 20 ] && { [ -n "$wait" ] || ! free; }; do
   tries=$((tries + 1))
   sleep 0.1 2>/dev/null || { sleep 1; tries=$((tries + 9)); }
 done
-[ -z "$busy" ] || [ -z "$(workers)" ] || exit 1
+free || exit 1
 end_workers
 clean
 [ ! -e "$stage" ]
-"""
+""".replace("@TAKING", _TAKING)
 
 
 def sweep(staging: Staging, *, busy: bool = False) -> str:
     """Remove the staging folder of a run that failed; exit 0 when nothing of it is left.
 
     The run's own shell removes it as soon as its stdin ends, unless it keeps it: then it is
-    given two seconds first.
+    given two seconds first. A shell that is putting it in place is left alone: with what is still
+    to be moved gone, a merge would stop half-way. One that comes later moves nothing.
 
     :param busy: whether to leave it alone while somebody is at work in it.
     """
@@ -459,6 +745,7 @@ def sweep(staging: Staging, *, busy: bool = False) -> str:
         f"wait={'' if staging.keep else '1'}\nbusy={'1' if busy else ''}\n"
         + _staged(staging)
         + _CLEAN
+        + _PLACING
         + _WORKERS
         + _SWEEP
     )
@@ -494,10 +781,12 @@ end_workers() {
 _LIST = r"""
 list() {
   [ -e "./$top" ] || [ -L "./$top" ] || return 0
-  find "./$top" -exec stat -c "$nonce %f %s %b %Y %u:%g %h %z %n" {} +
+  find_stat "./$top"
 }
+find_stat() { find "$@" -exec stat -c "$nonce %f %s %b %Y %u:%g %h %z %n" {} +; }
 listed() { printf '\npodcp-%s listed %d %s\n' "$nonce" "$1" "$2"; }
-"""
+up_to() { head -c @MOST; }
+""".replace("@MOST", str(LISTING + 1))
 
 _JOIN = r"""
 join() {
@@ -534,13 +823,21 @@ _WHOLE = """
 shorten() { :; }
 """
 
+# Symlinks go: they are sent again, and the next archive might write through them, which nobody
+# would notice who looks at that archive alone. toybox cannot replace one that leads out either.
+# Directories made in one that is setgid are so too, until tar has set their modes; where it finds
+# them made, GNU tar leaves that bit as it is.
 _LIST_STAGED = (
     _HEAD
     + r"""cd -P -- "$directory" && [ -d "$stage" ] || exit 0
-if [ -z "$end" ] && [ -n "$(workers)" ]; then echo busy; exit 0; fi
+if [ -z "$end" ] && { placing || [ -n "$(workers)" ]; }; then echo busy; exit 0; fi
 end_workers || exit 1
+{
 [ "$(id -u)" = 0 ] || find "$stage" -type d -exec chmod u+rwx {} +
-( cd -- "$stage" && rm -f -- .podcp-???????????????????????????????? && list ) 2>/dev/null
+[ ! -d "$stage/$top" ] || find "$stage/$top" -type d -exec chmod g-s {} +
+( cd -- "$stage" && rm -f -- .podcp-???????????????????????????????? &&
+  { [ ! -e "$stage-taken" ] || mv -- "$stage-taken" "$stage-since"; } &&
+  find . -type l -exec rm -f {} + && list ) 2>/dev/null
 rc=$?
 part=$(cat "$stage/$stage-name" 2>/dev/null; echo .)
 join || exit 1
@@ -548,12 +845,14 @@ part=${part%.}
 top=${part#./}
 [ -z "$top" ] || ( cd -- "$stage" && list )
 listed "$rc" "$(id -u) $(stat -c %Y "$stage/$stage-since")"
+} | up_to
 """
 )
 
 
 def list_staged(staging: Staging, nonce: str, *, end: bool) -> str:
-    """List what is in the staging folder; say our user's id and since when the folder is there.
+    """List what is in the staging folder, and remove its symlinks; say our user's id and since
+    when the folder is there.
 
     A file that was there in part comes a second time, as it is with its rest joined to it.
 
@@ -562,7 +861,8 @@ def list_staged(staging: Staging, nonce: str, *, end: bool) -> str:
     Nothing is said where there is no such folder, or nothing in it.
     """
     told = f"nonce={nonce}\nend={'1' if end else ''}\n"
-    return told + _staged(staging) + _WORKERS + _SHORTEN + _JOIN + _LIST + _LIST_STAGED
+    steps = _PLACING + _WORKERS + _SHORTEN + _JOIN + _LIST + _LIST_STAGED
+    return told + _staged(staging) + steps
 
 
 _LIST_SOURCE = (
@@ -570,27 +870,100 @@ _LIST_SOURCE = (
     + r"""cd -P -- "$directory" || exit 1
 names=
 echo dev | tar cf - -C / --no-recursion -T - >/dev/null 2>&1 && names=names
-list 2>/dev/null
-listed "$?" "$names"
+{ @LIST 2>/dev/null; listed "$?" "$names"; } | up_to
+"""
+)
+
+# What is missing is left out, for find would take it for an error. A name may be a symlink to
+# nowhere.
+_LIST_NAMED = r"""
+named() {
+  for f; do
+    shift
+    [ ! -e "$f" ] && [ ! -L "$f" ] || set -- "$@" "$f"
+  done
+  [ $# = 0 ] || find_stat "$@"
+}
+eval "set -- $(head -c "$size")"
+"""
+
+MOST_PRUNES = 1024
+"""Bytes of what ``find`` is told not to look at; in a URL, each may be three."""
+
+
+def list_source(source: SourceFacts, nonce: str, prunes: Iterable[Prune] = ()) -> str:
+    """List the source; say ``names`` where its tar reads names from a list (``-T``).
+
+    :param prunes: what may be left out, with all that is in it.
+    """
+    return (
+        f"nonce={nonce}\ndirectory={quote(source.directory)}\ntop={quote(source.top)}"
+        + _pruned(source, prunes)
+        + _LIST_SOURCE.replace("@LIST", "list")
+    )
+
+
+def list_named(
+    source: SourceFacts, nonce: str, size: int, prunes: Iterable[Prune] = (), *, deep: bool
+) -> str:
+    """List those names in the source that stdin has; otherwise like :func:`list_source`.
+
+    :param size: length of what :func:`words` makes of the names.
+    :param deep: whether what is in directories is listed, too.
+    """
+    listed = _pruned(source, prunes) if deep else _LIST.replace('"$@" -exec', '"$@" -prune -exec')
+    return (
+        f"nonce={nonce}\ndirectory={quote(source.directory)}\nsize={size}"
+        + listed
+        + _LIST_NAMED
+        + _LIST_SOURCE.replace("@LIST", 'named "$@"')
+    )
+
+
+def _pruned(source: SourceFacts, prunes: Iterable[Prune]) -> str:
+    """Return :data:`_LIST` where ``find`` looks at nothing of ``prunes``."""
+    top = b"./" + re.sub(rb"([\\*?\[])", rb"\\\1", source.top)
+    tests, room = list[str](), MOST_PRUNES
+    for prune in prunes:
+        pattern = top + b"/" + prune.pattern if prune.test == "-path" else prune.pattern
+        kind = "-type d " if prune.directories_only else ""
+        test = f"{kind}{prune.test} {quote(pattern)}"
+        room -= len(test)
+        if room >= 0:
+            tests.append(test)
+    if not tests:
+        return _LIST
+    but = f"! -path {quote(top)} \\( {' -o '.join(tests)} \\) -prune -o"
+    return _LIST.replace('"$@" -exec', f'"$@" {but} -exec')
+
+
+_LIST_TARGET = (
+    _HEAD
+    + _GIVES_AWAY
+    + r"""cd -P -- "$directory" || exit 1
+gives=
+{ mkdir -m 700 -- "$stage" && gives_away && gives=gives; rmdir -- "$stage"; } 2>/dev/null
+top=${name:-.}
+{ list 2>/dev/null; listed "$?" "$gives"; } | up_to
 """
 )
 
 
-def list_source(source: SourceFacts, nonce: str) -> str:
-    """List the source, and say whether its tar reads names from a list (``-T``)."""
-    return (
-        f"nonce={nonce}\ndirectory={quote(source.directory)}\ntop={quote(source.top)}"
-        + _LIST
-        + _LIST_SOURCE
-    )
+def list_target(staging: Staging, nonce: str) -> str:
+    """List what stands where the copy will; say ``gives`` where our user can give files away,
+    which nothing but trying tells."""
+    return f"nonce={nonce}\n" + _staged(staging) + _LIST + _LIST_TARGET
 
 
-def digest_of_prefix(source: SourceFacts, name: bytes, size: int) -> str:
-    """Say the SHA-256 of the first ``size`` bytes of the source's file ``name``."""
+def digest_of_prefix(source: SourceFacts, name: bytes, size: int, sha256: str) -> str:
+    """Say the SHA-256 of the first ``size`` bytes of the source's file ``name``.
+
+    :param sha256: one of :data:`SHA256`.
+    """
     return (
         f"directory={quote(source.directory)}\nfile={quote(b'./' + name)}"
         + _HEAD
-        + f'cd -P -- "$directory" && head -c {size} -- "$file" | sha256sum\n'
+        + f'cd -P -- "$directory" && head -c {size} -- "$file" | {sha256}\n'
     )
 
 
@@ -599,18 +972,105 @@ _SET_ASIDE = (
     + r"""cd -P -- "$directory/$stage" || exit 1
 truncate -s "$size" "$file" && mv -- "$file" "$stage-part" || exit 1
 printf %s "$file" >"$stage-name"
-sha256sum <"$stage-part"
+$sha256 <"$stage-part"
 """
 )
 
 
-def spoil(staging: Staging, names: Iterable[bytes]) -> str:
-    """Give staged files another time, so that nobody ever takes them for whole."""
-    words = " ".join(quote(b"./" + name) for name in names)
-    return _staged(staging) + _HEAD + f'cd -P -- "$directory/$stage" && touch -- {words}\n'
+def spoil(staging: Staging, size: int) -> str:
+    """Give those staged files another time that stdin names, so that nobody ever takes them for
+    whole.
+
+    :param size: length of what :func:`words` makes of the names.
+    """
+    touch = f'words=$(head -c {size})\ncd -P -- "$directory/$stage" && eval "touch -- $words"\n'
+    return _staged(staging) + _HEAD + touch
 
 
-def set_aside(staging: Staging, name: bytes, size: int) -> str:
+def set_aside(staging: Staging, name: bytes, size: int, sha256: str) -> str:
     """Keep the first ``size`` bytes of the staged file ``name`` as the part to which a rest will
-    be joined; say their SHA-256."""
-    return f"file={quote(b'./' + name)}\nsize={size}\n" + _staged(staging) + _SET_ASIDE
+    be joined; say their SHA-256.
+
+    :param sha256: one of :data:`SHA256`.
+    """
+    told = f"file={quote(b'./' + name)}\nsize={size}\nsha256={quote(sha256.encode())}\n"
+    return told + _staged(staging) + _SET_ASIDE
+
+
+# --- verification --------------------------------------------------------------------------
+# A record is the nonce, then a digest and a name, or "many" and a line with both for each of many
+# files. Those the command writes itself. Some commands escape some names: where there are such,
+# each file goes to its stdin. A file that its owner may not read is made readable meanwhile. All
+# goes through cat: when the watcher ends that, whoever writes next ends.
+
+_SAY = r"""
+nl='
+'
+cr=$(printf '\r')
+each() {
+  for f; do
+    h=$($sha256 <"$f") && printf '%s %s  %s\n' "$nonce" "${h%% *}" "$f"
+  done
+}
+case $0 in
+  locked) for f; do chmod u+r "$f"; each "$f"; chmod u-r "$f"; done ;;
+  *)
+    case $* in
+      *\\*|*"$nl"*|*"$cr"*) each "$@" ;;
+      *) printf '%s many\n' "$nonce"; $sha256 "$@" ;;
+    esac ;;
+esac
+"""
+
+_DIGESTS = r"""
+export nonce sha256
+%s
+watch
+busy=1
+{ %s; printf '%%s end %%d\n' "$nonce" "$?"; } 3<&- | cat 3<&- &
+wait "$!"
+busy=
+wait "$watcher"
+"""
+
+_NAMED = 'eval "sh -c \\"\\$say\\" all $words"'
+_FOUND = r"""find "./$top" -type f -perm -400 -exec sh -c "$say" all {} + \
+    -o -type f -exec sh -c "$say" locked {} +"""
+
+
+def digests_of_staged(staging: Staging, nonce: str, sha256: str) -> str:
+    """Say the SHA-256 of each plain file that was unpacked and held back; wait for a line.
+
+    A file of which the first part came earlier is made whole first (:func:`set_aside`).
+
+    :param sha256: one of :data:`SHA256`.
+    """
+    join = 'cd -P -- "$directory" && join || exit 1\ndirectory=$stage'
+    return (
+        f"nonce={nonce}\nsha256={quote(sha256.encode())}\nsay={quote(_SAY.encode())}\n"
+        + _staged(staging)
+        + _WHOLE
+        + _JOIN
+        + join
+        + _SEND
+        + _DIGESTS % ("", _FOUND)
+    )
+
+
+def digests_of_named(directory: bytes, nonce: str, sha256: str, size: int) -> str:
+    """Say the SHA-256 of those files in ``directory`` that stdin names; wait for a line.
+
+    :param sha256: one of :data:`SHA256`.
+    :param size: length of what :func:`words` makes of the names.
+    """
+    return (
+        f"nonce={nonce}\nsha256={quote(sha256.encode())}\nsay={quote(_SAY.encode())}\n"
+        f"directory={quote(directory)}"
+        + _SEND
+        + _DIGESTS % (f"words=$(head -c {size} <&3)", _NAMED)
+    )
+
+
+def words(names: Iterable[bytes]) -> bytes:
+    """Return ``names`` as a script that is told their length reads them from stdin."""
+    return " ".join(quote(b"./" + name) for name in names).encode()

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubectl_podcp.exec.channels import stdin
-from kubectl_podcp.remote.feed import MESSAGE, ChunkedFeed, Feed, PlainFeed
-from kubectl_podcp.remote.scripts import CHUNK
+from kubectl_podcp.remote.feed import MESSAGE, BareFeed, ChunkedFeed, ExactFeed, Feed, PlainFeed
+from kubectl_podcp.remote.scripts import CHUNK_BLOCK
 
-FEEDS: list[Callable[[], Feed]] = [PlainFeed, ChunkedFeed, lambda: ChunkedFeed(1000)]
+FEEDS: list[Callable[[], Feed]] = [PlainFeed, ChunkedFeed, lambda: ChunkedFeed(2)]
 
 
 def fed(feed: Feed, pieces: Sequence[bytes]) -> list[bytes]:
@@ -22,7 +22,7 @@ def fed(feed: Feed, pieces: Sequence[bytes]) -> list[bytes]:
 
 
 def unchunked(stream: bytes) -> list[bytes]:
-    """Read chunks as the destination's shell does: a line, then that many bytes; 0 is the end."""
+    """Read chunks as the destination's shell does: a line, then so many blocks; 0 is the end."""
     chunks: list[bytes] = []
     while True:
         line, newline, stream = stream.partition(b"\n")
@@ -31,7 +31,7 @@ def unchunked(stream: bytes) -> list[bytes]:
         if line == b"0":
             assert stream == b"", "something follows the end"
             return chunks
-        size = int(line)
+        size = int(line) * CHUNK_BLOCK
         assert len(stream) >= size, "a chunk is not whole"
         chunks.append(stream[:size])
         stream = stream[size:]
@@ -40,6 +40,8 @@ def unchunked(stream: bytes) -> list[bytes]:
 def test_the_first_line_says_which_it_is() -> None:
     assert PlainFeed.first == b"plain\n"
     assert ChunkedFeed.first == b"chunked\n"
+    assert ExactFeed.first == b"chunked\n"
+    assert BareFeed.first == b""
 
 
 def test_a_plain_feed_passes_each_piece_on_at_once() -> None:
@@ -49,33 +51,45 @@ def test_a_plain_feed_passes_each_piece_on_at_once() -> None:
     assert list(feed.end()) == []
 
 
-def test_a_chunk_is_kept_back_until_it_is_whole() -> None:
-    feed = ChunkedFeed(1000)
-    assert list(feed.data([b"a" * 900, b"a" * 99])) == []
-    assert list(feed.data([b"b" * 512])) == [b"1511\n", b"a" * 900, b"a" * 99, b"b" * 512]
-    assert list(feed.data([b"c"])) == []
-    assert list(feed.end()) == [b"1\n", b"c", b"0\n"]
+def test_a_chunk_goes_as_it_comes_and_is_filled_up_at_the_end() -> None:
+    feed = ChunkedFeed()
+    assert list(feed.data([b"a" * 900, b"b" * 99])) == [b"1\n", b"a" * 900, b"b" * 99]
+    assert list(feed.data([b"c" * 512])) == [b"c" * 512]
+    assert b"".join(feed.end()) == bytes(CHUNK_BLOCK - 900 - 99 - 512) + b"0\n"
 
 
-def test_a_chunk_that_is_full_to_the_byte_goes() -> None:
-    assert list(ChunkedFeed(1000).data([b"a" * 1000])) == [b"1000\n", b"a" * 1000]
+@pytest.mark.parametrize(
+    ("size", "most"),
+    [(1.0, CHUNK_BLOCK), (3.5 * CHUNK_BLOCK, 3 * CHUNK_BLOCK), (float(1 << 40), 4 << 20)],
+)
+def test_a_slow_feed_has_short_chunks(size: float, most: int) -> None:
+    stream = b"".join(fed(ChunkedFeed.at_most(size), [b"x" * MESSAGE] * 1024))
+    assert max(map(len, unchunked(stream))) == most
+
+
+def test_a_message_is_cut_where_a_chunk_ends() -> None:
+    feed = ChunkedFeed()
+    feed.data([b"a" * (CHUNK_BLOCK - 10)])
+    assert list(feed.data([b"b" * 30])) == [b"b" * 10, b"2\n", b"b" * 20]
 
 
 def test_nothing_at_all_is_only_an_end() -> None:
     assert fed(ChunkedFeed(), []) == [b"0\n"]
 
 
-def test_after_a_full_chunk_there_is_no_empty_one() -> None:
-    """A length of 0 would end the archive."""
-    assert fed(ChunkedFeed(1000), [b"a" * 1000]) == [b"1000\n", b"a" * 1000, b"0\n"]
+def test_after_a_full_chunk_nothing_is_filled_up() -> None:
+    pieces = [b"a" * (CHUNK_BLOCK // 2)] * 2
+    assert fed(ChunkedFeed(), pieces) == [b"1\n", *pieces, b"0\n"]
 
 
-@given(st.lists(st.binary(min_size=1, max_size=700)), st.integers(1, 2000))
-def test_chunks_hold_the_archive_and_nothing_else(pieces: list[bytes], size: int) -> None:
-    chunks = unchunked(b"".join(fed(ChunkedFeed(size), pieces)))
-    assert b"".join(chunks) == b"".join(pieces)
-    assert all(len(chunk) >= size for chunk in chunks[:-1])
-    assert all(len(chunk) < size + 700 for chunk in chunks)
+@given(st.lists(st.binary(min_size=1, max_size=700).map(lambda piece: piece * 300)))
+def test_chunks_hold_the_archive_and_zeros_behind_it(pieces: list[bytes]) -> None:
+    chunks = unchunked(b"".join(fed(ChunkedFeed(4), pieces)))
+    archive, held = b"".join(pieces), b"".join(chunks)
+    assert held.startswith(archive)
+    assert held[len(archive) :].strip(b"\0") == b""
+    if chunks:
+        assert len(held) - len(archive) < len(chunks[-1])
 
 
 @pytest.mark.parametrize("make", FEEDS, ids=["plain", "chunked", "small chunks"])
@@ -84,10 +98,36 @@ def test_no_message_is_longer_than_its_piece(make: Callable[[], Feed]) -> None:
     assert max(map(len, fed(make(), pieces))) == MESSAGE
 
 
-def test_what_is_held_back_stays_near_the_size_of_a_chunk() -> None:
-    """``dd`` holds a chunk in memory, and so do we."""
-    chunks = unchunked(b"".join(fed(ChunkedFeed(), [b"x" * MESSAGE] * 100)))
-    assert [len(chunk) for chunk in chunks] == [CHUNK, CHUNK, CHUNK, 4 * MESSAGE]
+def exactly(stream: bytes) -> bytes:
+    """Read exact chunks as the destination's shell does."""
+    whole = b""
+    while True:
+        line, newline, stream = stream.partition(b"\n")
+        assert newline, "no line where a length should stand"
+        if line == b"0":
+            assert stream == b"", "something follows the end"
+            return whole
+        whole, stream = whole + stream[: int(line)], stream[int(line) :]
+
+
+@given(st.lists(st.binary(min_size=1, max_size=700).map(lambda piece: piece * 40)))
+def test_exact_chunks_hold_every_byte_and_no_other(pieces: list[bytes]) -> None:
+    messages = fed(ExactFeed(MESSAGE), pieces)
+    assert exactly(b"".join(messages)) == b"".join(pieces)
+    assert max(map(len, messages)) <= MESSAGE
+
+
+def test_an_exact_chunk_waits_until_it_is_full() -> None:
+    feed = ExactFeed(10)
+    assert list(feed.data([b"12345", b"67890"])) == []
+    assert list(feed.data([b"x"])) == [b"10\n", b"12345", b"67890"]
+    assert list(feed.end()) == [b"1\n", b"x", b"0\n"]
+
+
+def test_chunks_grow_so_that_long_archives_need_few_of_them() -> None:
+    chunks = unchunked(b"".join(fed(ChunkedFeed(), [b"x" * MESSAGE] * 600)))
+    blocks = [len(chunk) // CHUNK_BLOCK for chunk in chunks]
+    assert blocks == [1, 2, 4, 8, 16, 32, 64, 64, 64, 64]
 
 
 def test_a_message_is_what_the_api_server_passes_on_whole() -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
+import socket
 import subprocess
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -16,10 +20,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from kubectl_podcp import paths
 from kubectl_podcp.errors import DestinationRefused, ExecFailed, SourceError, SourceNotFound
 from kubectl_podcp.paths import Kind, Placement, PodPath, SourceFacts, TargetFacts
-from kubectl_podcp.remote import probe, scripts
-from kubectl_podcp.remote.feed import ChunkedFeed, Feed, PlainFeed
+from kubectl_podcp.remote import listing, probe, scripts
+from kubectl_podcp.remote.feed import ChunkedFeed, ExactFeed, Feed, PlainFeed
 from kubectl_podcp.remote.scripts import Staging
 from tests import userlands
 from tests.unit.shell import Shell
@@ -85,6 +90,20 @@ def test_the_source_probe_tells_kinds(shell: Shell) -> None:
         assert (found.facts.kind, found.facts.size) == (kind, size)
 
 
+def test_a_device_or_a_socket_is_no_source(shell: Shell) -> None:
+    """Alone: in a tree it is left out with a notice."""
+    directory = shell.fresh("data")
+    os.mkfifo(directory / "fifo")
+    (directory / "link").symlink_to("/dev/null")
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind(str(directory / "socket"))
+    for path in (b"/dev/null", b"/data/socket"):
+        with pytest.raises(SourceError, match="is a device or a socket"):
+            probe.source(shell.run(scripts.probe_source(path)).stdout, PATH)
+    for path in (b"/data/fifo", b"/data/link"):
+        probe.source(shell.run(scripts.probe_source(path)).stdout, PATH)
+
+
 def test_the_probe_tells_whose_tar_it_is(shell: Shell) -> None:
     tar = probe.source(shell.run(scripts.probe_source(b"/data")).stdout, PATH).tar
     assert (
@@ -124,6 +143,92 @@ def test_the_source_probe_resolves(shell: Shell, path: bytes, directory: bytes, 
     assert (found.directory, found.top) == (directory, top)
 
 
+HOME = [
+    # path, $HOME, physical directory, top
+    (b"~", "/data/home", b"/data", b"home"),
+    (b"~/", "/data/home", b"/data", b"home"),
+    (b"~//sub", "/data/home/", b"/data/home", b"sub"),
+    (b"~/.", "/data/to-home", b"/data", b"home"),
+    (b"~", "/data/to-home", b"/data", b"home"),
+    (b"~/sub/..", "/data/home", b"/data", b"home"),
+    (b"~/~", "/data/home", b"/data/home", b"~"),
+    (b"~/data", "/", b"/", b"data"),
+    (b"./~", "/data/home", b"/", b"~"),
+    (b"~user", "/data/home", b"/", b"~user"),
+    (b"/data/~", "/data/home", b"/data", b"~"),
+    (b"~", "", b"/data", b"passwd home"),
+    (b"~/sub", "", b"/data/passwd home", b"sub"),
+]
+
+
+@pytest.fixture
+def at_home(shell: Shell) -> Iterator[Shell]:
+    """A shell whose user has a home, and files called as if they were one."""
+    for home in ("home", "passwd home"):
+        (shell.root / "data" / home / "sub").mkdir(parents=True)
+    (shell.root / "data/to-home").symlink_to("home")
+    odd = [shell.root / name for name in ("~", "~user", "data/~", "data/home/~")]
+    for path in odd:
+        path.write_bytes(b"")
+    passwd = shell.root / "etc/passwd"
+    passwd.parent.mkdir(exist_ok=True)
+    before = passwd.read_bytes() if passwd.exists() else None
+    passwd.write_text("other:x:10:10::/nope:/bin/sh\nroot:x:0:0:root:/data/passwd home:/bin/sh\n")
+    yield shell
+    for path in odd:
+        path.unlink()
+    if before is None:
+        passwd.unlink()
+    else:
+        passwd.write_bytes(before)
+
+
+def test_a_tilde_is_the_users_home(at_home: Shell) -> None:
+    """Of the container's user, and only where the path begins with it."""
+    for path, home, directory, top in HOME:
+        script = f"HOME={scripts.quote(home.encode())}\n{scripts.probe_source(path)}"
+        found = probe.source(at_home.run(script).stdout, PATH).facts
+        assert (found.directory, found.top) == (directory, top), (path, home)
+        if found.kind is Kind.DIRECTORY:
+            script = f"HOME={scripts.quote(home.encode())}\n{scripts.probe_target(path, b'sub')}"
+            there = probe.target(at_home.run(script).stdout, PATH).facts
+            assert (there.kind, there.directory) == (
+                Kind.DIRECTORY,
+                directory.rstrip(b"/") + b"/" + top,
+            )
+
+
+def test_a_new_name_at_home(at_home: Shell) -> None:
+    def ask(path: bytes, home: str) -> TargetFacts:
+        said = at_home.run(f"HOME={home}\n" + scripts.probe_target(path, b"x"))
+        return probe.target(said.stdout, PATH).facts
+
+    missing = Kind.MISSING
+    assert ask(b"~/new", "/data/home") == TargetFacts(b"/data/home", b"new", missing, missing, True)
+    assert ask(b"./~new", "/data/home").directory == b"/"
+    # A home that does not exist is not made, least of all as a file.
+    for home in ("/data/nowhere", "/data/~"):
+        assert ask(b"~", home).directory == b""
+        with pytest.raises(SourceNotFound):
+            said = at_home.run(f"HOME={home}\n" + scripts.probe_source(b"~"))
+            probe.source(said.stdout, PATH)
+
+
+def test_without_a_home_it_is_the_root(at_home: Shell) -> None:
+    """As container runtimes have it for a user who is not in /etc/passwd."""
+    script = "HOME=\n" + scripts.probe_source(b"~/data")
+    for remove in (False, True):
+        if remove:
+            (at_home.root / "etc/passwd").rename(at_home.root / "etc/passwd-")
+        try:
+            said = at_home.run(script, uid=1000).stdout
+        finally:
+            if remove:
+                (at_home.root / "etc/passwd-").rename(at_home.root / "etc/passwd")
+        found = probe.source(said, PATH).facts
+        assert (found.directory, found.top) == (b"/", b"data")
+
+
 def test_a_source_that_cannot_be_copied_says_why(shell: Shell) -> None:
     def ask(path: bytes) -> probe.Source:
         return probe.source(shell.run(scripts.probe_source(path)).stdout, PATH)
@@ -135,6 +240,18 @@ def test_a_source_that_cannot_be_copied_says_why(shell: Shell) -> None:
     (shell.root / "data/locked").mkdir(mode=0o700)
     with pytest.raises(SourceError, match="cannot be entered"):
         probe.source(shell.run(scripts.probe_source(b"/data/locked/"), uid=1000).stdout, PATH)
+
+
+def test_a_source_that_the_kernel_makes_is_refused() -> None:
+    """In this machine's own root, for the userlands have no /proc."""
+    for path in (b"/proc/cpuinfo", b"/proc/self", b"/proc", b"/sys/kernel"):
+        said = subprocess.run(
+            ["sh", "-c", scripts.probe_source(path)], capture_output=True, check=True
+        ).stdout
+        with pytest.raises(SourceError, match="where the kernel makes files"):
+            probe.source(said, PATH)
+    said = subprocess.run(["sh", "-c", scripts.probe_source(b"/etc")], capture_output=True).stdout
+    assert abs(probe.source(said, PATH).now - time.time()) < 100
 
 
 def test_the_target_probe(shell: Shell) -> None:
@@ -158,6 +275,8 @@ def test_the_target_probe(shell: Shell) -> None:
     (shell.root / "srv/locked").mkdir(mode=0o700)
     with pytest.raises(DestinationRefused, match="cannot be entered"):
         ask(b"/srv/locked", uid=1000)
+    (shell.root / "srv/locked").chmod(0)  # which does not keep root out
+    assert ask(b"/srv/locked").writable
 
 
 def test_the_target_probe_knows_dd(shell: Shell) -> None:
@@ -188,7 +307,7 @@ def test_the_source_sends_its_archive_and_a_trailer(shell: Shell, top: bytes) ->
     tree.mkdir()
     (tree / "file").write_bytes(b"content")
     facts = SourceFacts(b"/data", top, Kind.DIRECTORY)
-    done = shell.run(scripts.send(facts, NONCE), b"\n")
+    done = shell.run(scripts.send(facts, NONCE, gnu=True), b"\n")
     archive, _, trailer = done.stdout.rpartition(b"\npodcp-")
     assert (trailer, done.returncode) == (f"{NONCE} 0\n".encode(), 0)
     with tarfile.open(fileobj=io.BytesIO(archive)) as members:
@@ -196,24 +315,67 @@ def test_the_source_sends_its_archive_and_a_trailer(shell: Shell, top: bytes) ->
     assert names == [top, top + b"/file"]
 
 
+@pytest.mark.parametrize("listed", [[b"tree", b"tree/-x"], []], ids=["and a list", "alone"])
+def test_the_source_sends_names_that_no_list_can_hold(shell: Shell, listed: list[bytes]) -> None:
+    if listed and shell.name == "busybox":
+        pytest.skip("Debian's busybox takes no list of names")
+    tree = shell.root / "data/tree"
+    tree.mkdir()
+    for name in ("-x", "in\na list", "other"):
+        (tree / name).write_text(name)
+    names = b"".join(name + b"\n" for name in listed)
+    some = scripts.Some(None, len(names), (b"./tree/in\na list",))
+    facts = SourceFacts(b"/data", b"tree", Kind.DIRECTORY)
+    process = shell.start(scripts.send(facts, NONCE, some, gnu=shell.name == "gnu"))
+    assert process.stdin and process.stdout
+    process.stdin.write(names)
+    process.stdin.flush()
+    packed = until(process.stdout, f"\npodcp-{NONCE} 0\n".encode())
+    process.stdin.close()
+    process.wait(10)
+    with tarfile.open(fileobj=io.BytesIO(packed)) as members:
+        sent = [os.fsencode(name).removeprefix(b"./") for name in members.getnames()]
+    assert sorted(sent) == sorted([*listed, b"tree/in\na list"])
+
+
 def test_the_trailer_tells_that_tar_failed(shell: Shell) -> None:
-    done = shell.run(scripts.send(SourceFacts(b"/data", b"nope", Kind.FILE), NONCE), b"\n")
+    done = shell.run(
+        scripts.send(SourceFacts(b"/data", b"nope", Kind.FILE), NONCE, gnu=True), b"\n"
+    )
     code = done.stdout.rpartition(f"\npodcp-{NONCE} ".encode())[2]
     assert int(code) == done.returncode != 0
     assert b"nope" in done.stderr
 
 
+def test_only_names_that_no_list_can_hold_are_left(shell: Shell) -> None:
+    """With a top that has a newline in it, all names are such."""
+    if shell.name == "busybox":
+        pytest.skip("Debian's takes no list of names, and is never given one")
+    (shell.root / "data/new\nline").mkdir()
+    (shell.root / "data/new\nline/file").write_bytes(b"12345")
+    facts = SourceFacts(b"/data", b"new\nline", Kind.DIRECTORY, None)
+    some = scripts.Some(None, 0, (b"./new\nline", b"./new\nline/file"))
+    done = shell.run(scripts.send(facts, NONCE, some, gnu=shell.name == "gnu"), b"\n")
+    sent, _, trailer = done.stdout.rpartition(b"\npodcp-")
+    assert trailer == NONCE.encode() + b" 0\n", done.stderr
+    with tarfile.open(fileobj=io.BytesIO(sent)) as tar:
+        assert [name.strip("./") for name in tar.getnames()] == ["new\nline", "new\nline/file"]
+
+
 def test_the_source_is_held_until_it_is_released(shell: Shell) -> None:
     """The session must not end while bytes may still be on their way."""
     (shell.root / "data/file").write_bytes(b"x")
-    process = shell.start(scripts.send(SourceFacts(b"/data", b"file", Kind.FILE), NONCE))
-    assert process.stdin and process.stdout
-    until(process.stdout, f"{NONCE} 0\n".encode())
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(0.3)
-    process.stdin.write(b"\n")
-    process.stdin.flush()
-    assert process.wait(10) == 0
+    facts = SourceFacts(b"/data", b"file", Kind.FILE)
+    for gnu, last_words in ((True, ["0\n"]), (False, ["0\n", "end 0\n"])):
+        process = shell.start(scripts.send(facts, NONCE, gnu=gnu))
+        assert process.stdin and process.stdout
+        for words in last_words:
+            until(process.stdout, f"{NONCE} {words}".encode())
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.3)
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+        assert process.wait(10) == 0
 
 
 def test_a_blocked_source_ends_when_the_client_is_gone(shell: Shell) -> None:
@@ -222,6 +384,19 @@ def test_a_blocked_source_ends_when_the_client_is_gone(shell: Shell) -> None:
     process = shell.start(scripts.send(SourceFacts(b"/data", b"big", Kind.FILE), NONCE))
     assert process.stdin and process.stdout
     process.stdout.read(1 << 16)
+    process.stdin.close()
+    process.wait(10)
+    wait_until(lambda: not shell.processes())
+
+
+def test_a_source_ends_whose_client_was_gone_before_it_began(shell: Shell) -> None:
+    """The shell is told in the moment in which its tar runs and it does not know its id yet."""
+    (shell.root / "data/big").write_bytes(os.urandom(1 << 20) * 8)
+    script = scripts.send(SourceFacts(b"/data", b"big", Kind.FILE), NONCE)
+    moment = "&\npid=$!\n"
+    assert script.count(moment) == 1
+    process = shell.start(script.replace(moment, "&\nwhile :; do :; done\n"))
+    assert process.stdin
     process.stdin.close()
     process.wait(10)
     wait_until(lambda: not shell.processes())
@@ -261,20 +436,107 @@ def feeds(shell: Shell) -> Iterator[Feed]:
     """The ways in which this userland's stdin can be fed; toybox has no dd."""
     yield PlainFeed()
     if shell.name != "toybox":
-        yield ChunkedFeed(chunk=5000)
+        yield ChunkedFeed()
 
 
 def receive(
-    shell: Shell, placement: Placement, data: bytes, feed: Feed, *, uid: int = 0
+    shell: Shell,
+    placement: Placement,
+    data: bytes,
+    feed: Feed,
+    *,
+    uid: int = 0,
+    mounts: tuple[bytes, ...] = (),
 ) -> tuple[bytes, bytes]:
     """Give ``data`` to the destination's script; return its last words and its stderr."""
     messages = [feed.first]
     for at in range(0, len(data), 1000):
         messages += feed.data([data[at : at + 1000]])
     messages += feed.end()
-    script = scripts.receive(Staging(placement, NONCE, b"tree"), NONCE, gnu=shell.name == "gnu")
+    staging = Staging(placement, NONCE, b"tree", mounts=mounts)
+    script = scripts.receive(staging, NONCE, gnu=shell.name == "gnu")
     done = shell.run(script, b"".join(messages), uid=uid)
     return done.stdout.splitlines()[-1].removeprefix(f"podcp-{NONCE} ".encode()), done.stderr
+
+
+def receive_file(
+    shell: Shell, name: bytes, data: bytes, *, exact: bool = False, uid: int = 0, end: bytes = b""
+) -> bytes:
+    """Give ``data``, as a file, to the destination's script; return its last words."""
+    feed: Feed = ExactFeed(100_000) if exact else PlainFeed()
+    messages = [feed.first]
+    data += end or scripts.file_end(NONCE, len(data))
+    for at in range(0, len(data), 32_000):
+        messages += feed.data([data[at : at + 32_000]])
+    messages += feed.end()
+    script = scripts.receive_file(Staging(Placement(b"/srv", name), NONCE, b"-"), NONCE)
+    done = shell.run(script, b"".join(messages), uid=uid)
+    assert done.stderr == b""
+    return done.stdout.splitlines()[-1].removeprefix(f"podcp-{NONCE} ".encode())
+
+
+@pytest.mark.parametrize(("size", "exact"), [(0, True), (61, False), (250_000, True)])
+def test_a_file_of_a_length_that_nobody_knew(shell: Shell, size: int, exact: bool) -> None:
+    if exact and shell.name == "toybox":
+        pytest.skip("it has no dd")
+    data = os.urandom(size)
+    for name in (b"-n", b"new\nline", b"-"):
+        assert receive_file(shell, name, data, exact=exact) == b"0 1 0"
+        assert (shell.root / "srv" / os.fsdecode(name)).read_bytes() == data
+    assert (shell.root / "srv/-n").stat().st_mode & 0o7777 == 0o644
+    assert len(list((shell.root / "srv").iterdir())) == 3
+
+
+def test_a_file_that_did_not_come_whole_is_not_placed(shell: Shell) -> None:
+    srv = shell.root / "srv"
+    (srv / "file").write_text("old")
+    good = scripts.file_end(NONCE, 1000)
+    for end in (b"\n", good[:-1], good + b"x", scripts.file_end(NONCE, 1001), good[:10]):
+        assert receive_file(shell, b"file", b"x" * 1000, end=end) != b"0 1 0"
+        assert contents(srv) == {"file": "old"}
+
+
+def test_a_file_that_is_replaced_gives_its_mode_and_owner(shell: Shell) -> None:
+    old = shell.root / "srv/file"
+    old.write_text("old")
+    old.chmod(0o640)
+    os.chown(old, 1000, 1001)
+    (shell.root / "srv/link").symlink_to("file")
+    (shell.root / "srv/directory").mkdir()
+    (shell.root / "srv/leads").symlink_to("directory")
+    assert receive_file(shell, b"leads", b"new") == b"0 1 0"
+    assert (shell.root / "srv/leads").read_text() == "new"
+    assert list((shell.root / "srv/directory").iterdir()) == []
+    assert receive_file(shell, b"file", b"new") == b"0 1 0"
+    assert receive_file(shell, b"link", b"new") == b"0 1 0"
+    found = old.stat()
+    assert (found.st_mode & 0o7777, found.st_uid, found.st_gid) == (0o640, 1000, 1001)
+    assert (shell.root / "srv/link").lstat().st_mode == 0o100644
+
+
+def test_a_file_never_replaces_a_directory(shell: Shell) -> None:
+    """One that was made since the plan was."""
+    (shell.root / "srv/file").mkdir()
+    script = scripts.receive_file(Staging(Placement(b"/srv", b"file"), NONCE, b"-"), NONCE)
+    done = shell.run(script, b"plain\nnew" + scripts.file_end(NONCE, 3))
+    assert done.stdout.endswith(b"\npodcp-%b 0 1 1\n" % NONCE.encode())
+    assert b"cannot overwrite directory /srv/file" in done.stderr
+    assert contents(shell.root / "srv") == {"file": "/"}
+
+
+def test_a_user_that_is_not_root_receives_a_file(shell: Shell) -> None:
+    srv = shell.root / "srv"
+    os.chown(srv, 1000, 1000)
+    (srv / "file").write_text("old")
+    assert receive_file(shell, b"file", b"new", uid=1000) == b"0 1 0"
+    assert (srv / "file").stat().st_uid == 1000
+
+
+def test_what_a_link_leads_to(shell: Shell) -> None:
+    (shell.root / "data/file").write_text("x")
+    (shell.root / "data/a\n").symlink_to("b")
+    (shell.root / "data/b").symlink_to("/data/file")
+    assert shell.run(scripts.resolve(b"/data/a\n")).stdout == b"/data/file\n"
 
 
 def contents(root: Path) -> dict[str, str]:
@@ -320,6 +582,16 @@ def test_a_user_that_is_not_root_places_directories_it_may_not_write(shell: Shel
         assert (srv / "other/file").stat().st_uid == 1000
 
 
+def test_a_setgid_directory_does_not_change_the_modes_of_what_comes_into_it(shell: Shell) -> None:
+    """Whoever can give files away gets them as they were; GNU tar leaves the inherited bit."""
+    srv = shell.fresh("srv")
+    srv.chmod(0o2755)
+    receive(shell, Placement(b"/srv", b"tree"), archive(directory_mode=0o700), PlainFeed())
+    assert [path.stat().st_mode & 0o7777 for path in (srv / "tree", srv / "tree/sub")] == [
+        0o700
+    ] * 2
+
+
 def test_an_existing_file_is_replaced_at_once(shell: Shell) -> None:
     """The old inode stays whole: whoever has it open, or runs it, keeps it."""
     for feed in feeds(shell):
@@ -349,6 +621,16 @@ def test_a_link_to_a_directory_is_replaced_not_followed(shell: Shell) -> None:
     assert answer == b"0 1 0"
     assert not (srv / "link").is_symlink()
     assert contents(srv) == {"elsewhere": "/", "link": ""}
+
+
+@pytest.mark.parametrize("name", [b"tree", b"other", b"-rf"])
+def test_a_tree_that_was_placed_meanwhile_is_merged_into(shell: Shell, name: bytes) -> None:
+    """By a try before this one: its acknowledgement was lost, and the name was free then."""
+    for _ in range(2):
+        answer, stderr = receive(shell, Placement(b"/srv", name), archive(), PlainFeed())
+        assert (answer, stderr) == (b"0 1 0", b"")
+    assert contents(shell.root / "srv" / name.decode()) == WHOLE
+    assert [os.fsencode(path.name) for path in (shell.root / "srv").iterdir()] == [name]
 
 
 def test_an_existing_tree_is_merged_into(shell: Shell) -> None:
@@ -383,6 +665,74 @@ def test_a_merge_of_many_files_takes_few_processes(shell: Shell) -> None:
     assert sorted(int(path.name) for path in srv.iterdir()) == list(range(1000))
 
 
+def test_a_merge_keeps_times_where_nothing_is_moved_and_goes_deep(shell: Shell) -> None:
+    """A directory of which nothing is new, one in which something is, and those around them."""
+    packed = io.BytesIO()
+    deep = "tree" + "/d" * 200
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for depth in range(201):
+            member = tarfile.TarInfo("tree" + "/d" * depth)
+            member.type, member.mode, member.mtime = tarfile.DIRTYPE, 0o2755, 1_000_000 + depth
+            tar.addfile(member)
+        tar.addfile(tarfile.TarInfo(deep + "/file"))
+        tar.addfile(tarfile.TarInfo(STAGE))
+    srv = shell.fresh("srv")
+    bottom = srv / deep.removeprefix("tree/")
+    bottom.mkdir(parents=True)
+    (bottom / "old").write_text("old")
+    answer, stderr = receive(shell, Placement(b"/srv", b""), packed.getvalue(), PlainFeed())
+    assert (answer, stderr) == (b"0 1 0", b"")
+    assert sorted(path.name for path in bottom.iterdir()) == ["file", "old"]
+    if shell.name != "busybox":  # it restores no directory's time
+        at = bottom
+        for depth in range(200, 0, -1):
+            assert (at.stat().st_mtime, at.stat().st_mode & 0o7777) == (1_000_000 + depth, 0o755)
+            at = at.parent
+
+
+@pytest.mark.parametrize("mode", [0o555, 0o311, 0o000])
+def test_a_user_that_is_not_root_merges_directories_it_may_not_use(shell: Shell, mode: int) -> None:
+    """All that is in them comes to stand in those that exist, which keep their mode."""
+    srv = shell.fresh("srv")
+    (srv / "sub").mkdir(mode=0o755)
+    for path in (srv, srv / "sub"):
+        os.chown(path, 1000, 1000)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for name in ("tree", "tree/sub", "tree/sub/file", "tree/new", "tree/new/file"):
+            member = tarfile.TarInfo(name)
+            if not name.endswith("file"):
+                member.type, member.mode = tarfile.DIRTYPE, 0o755
+            if name.endswith(("sub", "new")):
+                member.mode = 0o755 if shell.name in ("busybox", "toybox") else mode
+            tar.addfile(member)
+        tar.addfile(tarfile.TarInfo(STAGE))
+    answer, stderr = receive(
+        shell, Placement(b"/srv", b""), packed.getvalue(), PlainFeed(), uid=1000
+    )
+    assert (answer, stderr) == (b"0 1 0", b"")
+    assert (srv / "sub/file").exists()
+    assert (srv / "new/file").exists()
+    assert (srv / "sub").stat().st_mode & 0o7777 == 0o755
+    assert [path.name for path in srv.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_program_that_runs_is_replaced_and_runs_on(shell: Shell) -> None:
+    srv = shell.fresh("srv")
+    (srv / "sub").mkdir()
+    program = srv / "sub/new"
+    shutil.copy(shell.root / "opt/witness/busybox", program)
+    with subprocess.Popen(["busybox", "cat"], executable=program, stdin=subprocess.PIPE) as running:
+        answer, stderr = receive(shell, Placement(b"/srv", b""), archive(), PlainFeed())
+        assert (answer, stderr) == (b"0 1 0", b"")
+        assert program.read_text() == "new"
+        assert running.poll() is None
+        assert Path(f"/proc/{running.pid}/exe").readlink() != program, "it runs from the old one"
+        assert running.stdin
+        running.stdin.close()
+        assert running.wait(10) == 0
+
+
 @pytest.mark.parametrize("conflict", ["sub", "file"])
 def test_a_tree_that_does_not_fit_changes_nothing(shell: Shell, conflict: str) -> None:
     """A directory over a file, or the other way round: found before anything is moved."""
@@ -395,7 +745,10 @@ def test_a_tree_that_does_not_fit_changes_nothing(shell: Shell, conflict: str) -
     before = contents(srv)
     answer, stderr = receive(shell, Placement(b"/srv", b""), archive(), PlainFeed())
     assert answer == b"0 1 1"
-    assert f"/srv/{conflict}" in stderr.decode()
+    words = ["non-directory", "directory"] if conflict == "sub" else ["directory", "non-directory"]
+    assert stderr.decode() == (
+        f"cannot overwrite {words[0]} /srv/{conflict} with {words[1]} tree/{conflict}\n"
+    )
     assert contents(srv) == before
 
 
@@ -450,6 +803,76 @@ def test_a_tar_that_fails_early_is_drained_and_says_nothing_binary(shell: Shell)
         assert contents(srv) == {}
 
 
+@contextmanager
+def mounted(directory: Path, size: str) -> Iterator[None]:
+    """Another file system at ``directory``."""
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", str(directory)]
+    subprocess.run(mount, check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(directory)], check=True)
+
+
+def test_what_is_mounted_below_the_target_receives_its_files_at_once(shell: Shell) -> None:
+    """Each is written beside its name, and then renamed, as on the target's own file system."""
+    srv = shell.fresh("srv")
+    (srv / "tree/sub").mkdir(parents=True)
+    with mounted(srv / "tree/sub", "1m"):
+        (srv / "tree/sub/new").write_text("old")
+        (srv / "tree/sub/other").write_text("other")
+        with (srv / "tree/sub/new").open() as old:
+            placement, mounts = Placement(b"/srv/tree", b""), (b"/srv/tree/sub",)
+            answer = receive(shell, placement, archive(), PlainFeed(), mounts=mounts)
+            assert (answer, old.read()) == ((b"0 1 0", b""), "old")
+        assert contents(srv / "tree") == {**WHOLE, "sub/other": "other"}
+
+
+def test_what_is_mounted_and_full_keeps_its_old_files(shell: Shell) -> None:
+    srv = shell.fresh("srv")
+    (srv / "tree/sub").mkdir(parents=True)
+    with mounted(srv / "tree/sub", "64k"):
+        (srv / "tree/sub/new").write_text("old")
+        full = b"x" * (64 << 10)
+        with suppress(OSError):
+            (srv / "tree/sub/full").write_bytes(full)
+        placement, mounts = Placement(b"/srv/tree", b""), (b"/srv/tree/sub",)
+        answer, stderr = receive(shell, placement, archive(), PlainFeed(), mounts=mounts)
+        assert (answer, b"o space left" in stderr) == (b"0 1 2", True)
+        assert (srv / "tree/sub/new").read_text() == "old"
+        assert sorted(path.name for path in (srv / "tree/sub").iterdir()) == ["full", "new"]
+
+
+@pytest.mark.parametrize("directory", [b"/srv", b"/"])
+def test_a_file_that_is_mounted_by_itself_is_not_replaced(shell: Shell, directory: bytes) -> None:
+    """Nothing is: that is found out before anything is moved."""
+    where = shell.fresh("srv") if directory == b"/srv" else shell.root
+    (where / "file").write_text("old")
+    placement, mounts = Placement(directory, b""), (paths.join(directory, b"file"),)
+    answer, stderr = receive(shell, placement, archive(), PlainFeed(), mounts=mounts)
+    assert answer == b"0 1 1"
+    assert b"/file is mounted there by itself" in stderr
+    assert (where / "file").read_text() == "old"
+    assert not (where / "sub").exists()
+    (where / "file").unlink()
+
+
+def test_the_probe_tells_what_is_mounted(shell: Shell) -> None:
+    """A path with a space is escaped by the kernel; without /proc nothing is told."""
+    srv = shell.fresh("srv")
+    (srv / "a b").mkdir()
+    (shell.root / "proc").mkdir(exist_ok=True)
+    script = scripts.probe_target(b"/srv", b"x")
+    assert probe.target(shell.run(script).stdout, PATH).mounts == ()
+    with mounted(srv / "a b", "64k"):
+        subprocess.run(["mount", "--bind", "/proc", str(shell.root / "proc")], check=True)
+        try:
+            found = probe.target(shell.run(script).stdout, PATH).mounts
+        finally:
+            subprocess.run(["umount", str(shell.root / "proc")], check=True)
+    assert b"/srv/a b" in found
+
+
 def test_a_target_directory_that_vanished_is_an_answer(shell: Shell) -> None:
     answer, stderr = receive(shell, Placement(b"/nope", b"tree"), archive(), PlainFeed())
     assert answer == b"1 0 1"
@@ -458,10 +881,120 @@ def test_a_target_directory_that_vanished_is_an_answer(shell: Shell) -> None:
 
 def test_the_longest_script_fits_in_a_request_line() -> None:
     """It travels in the URL; proxies often take no more than 8 KiB (nginx's own default)."""
-    script = scripts.receive(
-        Staging(Placement(b"/srv/" * 20, b"n" * 100), NONCE, b"t" * 100), NONCE, gnu=True
-    )
-    assert len(quote(script, safe="")) < 6.5 * 1024
+    staging = Staging(Placement(b"/srv/" * 20, b"n" * 100), NONCE, b"t" * 100)
+    for script in (
+        scripts.receive(staging, NONCE, gnu=True),
+        scripts.receive_file(staging, NONCE),
+    ):
+        assert len(quote(script, safe="")) < 6.75 * 1024
+
+
+# --- going on ----------------------------------------------------------------------------------
+
+
+def test_a_listing_that_is_too_long_ends_where_it_is_no_longer_read(shell: Shell) -> None:
+    """Nothing stays blocked in a write, and what came is no listing."""
+    directory = shell.fresh("data") / "tree" / "/".join(["d" * 250] * 12)
+    directory.mkdir(parents=True)
+    for number in range(1500):
+        (directory / str(number)).touch()
+    script = scripts.list_source(SourceFacts(b"/data", b"tree", Kind.DIRECTORY), NONCE)
+    done = shell.run(script)
+    assert len(done.stdout) == listing.LIMIT + 1
+    assert listing.parse(done.stdout, NONCE) is None
+
+
+def test_no_directory_is_left_setgid_for_the_next_archive(shell: Shell) -> None:
+    """They are so by where they were made, and GNU tar would not change that."""
+    srv = shell.fresh("srv")
+    tree = srv / STAGE / "tree"
+    (tree / "one/two").mkdir(parents=True)
+    (srv / STAGE / f"{STAGE}-since").touch()
+    for directory in (tree, tree / "one", tree / "one/two"):
+        directory.chmod(0o2755)
+    shell.run(scripts.list_staged(staging(b"/srv", keep=True), NONCE, end=False))
+    assert [path.stat().st_mode & 0o7777 for path in (tree, tree / "one/two")] == [0o755, 0o755]
+
+
+def test_no_symlink_is_left_for_the_next_archive(shell: Shell) -> None:
+    """Neither in the tree nor as the tree, and what they lead to stays as it is."""
+    outside = shell.fresh("outside")
+    (outside / "file").write_text("kept")
+    srv = shell.fresh("srv")
+    tree = srv / STAGE / "tree"
+    (tree / "directory").mkdir(parents=True)
+    (srv / STAGE / f"{STAGE}-since").touch()
+    (tree / "file").write_text("whole")
+    for name in ("out", "new\nline", "-dash", "directory/up"):
+        (tree / name).symlink_to("/outside")
+    (srv / STAGE / "beside").symlink_to("/outside/file")
+    script = scripts.list_staged(staging(b"/srv", keep=True), NONCE, end=False)
+    found = listing.parse(shell.run(script).stdout, NONCE)
+    assert found is not None
+    assert set(found.names) == {b"tree", b"tree/file", b"tree/directory"}
+    assert contents(srv / STAGE / "tree") == {"file": "whole", "directory": "/"}
+    assert not (srv / STAGE / "beside").is_symlink()
+    assert contents(outside) == {"file": "kept"}
+
+
+def test_doubtful_files_get_another_time(shell: Shell) -> None:
+    """All at once: of those that it missed, one would look whole next time."""
+    tree = shell.fresh("srv") / STAGE / "tree"
+    tree.mkdir(parents=True)
+    names = [b"tree/" + name for name in (*ODD, *(b"%d" % n for n in range(500)))]
+    paths = [
+        Path(os.fsdecode(os.fsencode(shell.root) + b"/srv/" + STAGE.encode() + b"/" + each))
+        for each in names
+    ]
+    for path in (*paths, tree / "whole"):
+        path.touch()
+        os.utime(path, (0, 0))
+    words = scripts.words(names)
+    done = shell.run(scripts.spoil(staging(b"/srv"), len(words)), words + b" and more")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert [path for path in paths if path.stat().st_mtime == 0] == []
+    assert (tree / "whole").stat().st_mtime == 0
+
+
+# --- what is there already ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [b"", b"tree", *ODD])
+def test_the_target_is_listed_whatever_it_is_called(shell: Shell, name: bytes) -> None:
+    srv = shell.fresh("srv")
+    os.chown(srv, 1000, 1000)
+    top = Path(os.fsdecode(os.fsencode(srv) + b"/" + name))
+    top.mkdir(exist_ok=True)
+    for each in ODD:
+        Path(os.fsdecode(os.fsencode(top) + b"/" + each)).write_bytes(each)
+    for uid, gives in [(0, b"gives"), (1000, b"")]:
+        script = scripts.list_target(Staging(Placement(b"/srv", name), NONCE, b"top"), NONCE)
+        found = listing.parse(shell.run(script, uid=uid).stdout, NONCE)
+        assert found is not None
+        assert found.said == gives
+        there = found.renamed(name or b".", b"top")
+        assert set(there.names) == {b"top", *(b"top/" + each for each in ODD)}
+        assert all(there[b"top/" + each].size == len(each) for each in ODD)
+    assert not (srv / STAGE).exists()
+
+
+def test_a_target_that_is_not_there_has_an_empty_listing(shell: Shell) -> None:
+    script = scripts.list_target(Staging(Placement(b"/srv", b"nope"), NONCE, b"top"), NONCE)
+    found = listing.parse(shell.run(script).stdout, NONCE)
+    assert found is not None
+    assert found.names == []
+
+
+def test_a_client_that_went_before_it_sent_anything_leaves_nothing(shell: Shell) -> None:
+    """Even where what arrived is to be kept: whoever swept was here before the folder was."""
+    srv = shell.fresh("srv")
+    kept = Staging(Placement(b"/srv", b"tree"), NONCE, b"tree", keep=True)
+    shell.run(scripts.receive(kept, NONCE, gnu=shell.name == "gnu"))
+    assert list(srv.iterdir()) == []
+    shell.run(scripts.receive(kept, NONCE, gnu=shell.name == "gnu"), b"plain\n")
+    assert [path.name for path in srv.iterdir()] == [STAGE]
+    shell.run(scripts.receive(kept, NONCE, gnu=shell.name == "gnu"))
+    assert [path.name for path in srv.iterdir()] == [STAGE], "an earlier attempt's"
 
 
 # --- sweeping ----------------------------------------------------------------------------------
@@ -470,11 +1003,73 @@ def test_the_longest_script_fits_in_a_request_line() -> None:
 def test_the_sweep_removes_a_staging_folder_and_nothing_else(shell: Shell) -> None:
     srv = shell.fresh("srv")
     (srv / STAGE / "locked").mkdir(parents=True, mode=0o755)
+    (srv / STAGE / f"{STAGE}-since").touch()
     (srv / "file").write_text("kept")
     assert shell.run(scripts.sweep(staging(b"/srv"))).returncode == 0
     assert contents(srv) == {"file": "kept"}
     assert shell.run(scripts.sweep(staging(b"/srv"))).returncode == 0
     assert shell.run(scripts.sweep(staging(b"/nope"))).returncode == 0
+
+
+def test_the_sweep_leaves_alone_what_is_being_put_in_place(shell: Shell) -> None:
+    """The shell of a merge says that it is at work, and is believed as long as it lives."""
+    srv = shell.root / "srv"
+    (srv / "tree").write_text("no directory")
+    messages = [PlainFeed().first, archive()]
+    kept = Staging(Placement(b"/srv", b"tree"), NONCE, b"tree", keep=True)
+    script = scripts.receive(kept, NONCE, gnu=shell.name == "gnu")
+    assert shell.run(script, b"".join(messages)).stdout.endswith(b" 0 1 1\n")
+    placing = srv / STAGE / f"{STAGE}-placing"
+    assert placing.read_text().strip().isdigit()
+    with shell.start("cd /srv; echo; read -r _") as at_work:
+        assert at_work.stdout is not None
+        until(at_work.stdout, b"\n")
+        placing.write_text(f"{at_work.pid}\n")
+        assert shell.run(scripts.sweep(kept)).returncode == 1
+        looked = shell.run(scripts.list_staged(kept, NONCE, end=False))
+        assert looked.stdout == b"busy\n"
+        assert (srv / STAGE / "tree").is_dir()
+        at_work.kill()
+    assert shell.run(scripts.sweep(kept)).returncode == 0
+    assert [path.name for path in srv.iterdir()] == ["tree"]
+
+
+def test_the_number_of_a_shell_that_is_gone_may_be_another_programs(shell: Shell) -> None:
+    """Numbers begin anew in a container that is restarted, and its volumes are there yet."""
+    srv = shell.fresh("srv")
+    (srv / STAGE).mkdir()
+    with shell.start("cd /; echo; read -r _") as other:
+        assert other.stdout is not None
+        until(other.stdout, b"\n")
+        (srv / STAGE / f"{STAGE}-placing").write_text(f"{other.pid}\n")
+        cwd = shell.fresh("proc") / str(other.pid) / "cwd"  # as the kernel would show it
+        cwd.parent.mkdir()
+        for at, code in [("/srv", 1), ("/", 0)]:
+            cwd.unlink(missing_ok=True)
+            cwd.symlink_to(at)
+            assert shell.run(scripts.sweep(staging(b"/srv", keep=True))).returncode == code
+        other.kill()
+    shutil.rmtree(shell.root / "proc")
+    assert list(srv.iterdir()) == []
+
+
+def test_of_a_sweep_and_a_merge_only_the_first_one_does_anything(shell: Shell) -> None:
+    """Between the last byte and the merge there is time for a sweep: then nothing is merged."""
+    srv = shell.fresh("srv")
+    (srv / "tree").mkdir()
+    (srv / "tree" / "old").write_text("old")
+    held = Staging(Placement(b"/srv", b"tree"), NONCE, b"tree", place=False)
+    receive = scripts.receive(held, NONCE, gnu=shell.name == "gnu")
+    shell.run(receive, PlainFeed().first + archive())
+    before = contents(srv / "tree")
+    # The sweep has taken the folder, but not removed it yet, when the merge would begin.
+    (srv / STAGE / f"{STAGE}-since").rename(srv / STAGE / f"{STAGE}-taken")
+    done = shell.run(scripts.commit(held, NONCE))
+    assert done.stdout.endswith(f"\npodcp-{NONCE} 0 1 1\n".encode())
+    assert contents(srv / "tree") == before
+    # A shell that came too late is there yet, and keeps no other from removing the folder.
+    assert shell.run(scripts.sweep(replace(held, keep=True))).returncode == 0
+    assert not (srv / STAGE).exists()
 
 
 def staging(directory: bytes, **more: Any) -> Staging:
@@ -485,13 +1080,14 @@ def staging(directory: bytes, **more: Any) -> Staging:
 # --- helpers -----------------------------------------------------------------------------------
 
 
-def until(stream: IO[bytes], end: bytes) -> None:
-    """Read until ``end`` was seen; the test's own time limit is the deadline."""
+def until(stream: IO[bytes], end: bytes) -> bytes:
+    """Return what comes until ``end`` was seen; the test's own time limit is the deadline."""
     seen = b""
     while not seen.endswith(end):
         byte = stream.read(1)
         assert byte, f"the stream ended after {seen[-100:]!r}"
         seen += byte
+    return seen
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:

@@ -1,0 +1,189 @@
+"""Wildcards, and listings of a part, in every userland: real shells, real files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from types import SimpleNamespace
+
+import pytest
+
+from kubectl_podcp import globs
+from kubectl_podcp.errors import SourceError, SourceNotFound
+from kubectl_podcp.ignore import Patterns, Prune
+from kubectl_podcp.paths import Kind, PodPath, SourceFacts
+from kubectl_podcp.remote import listing, scripts
+from tests import userlands
+from tests.unit.shell import Shell
+
+NONCE = "0123456789abcdef" * 2
+TARS = ("gnu", "busybox", "bsdtar", "toybox")
+ODD = [b"newline\nin it", b"-dash", b"quote'\"`$(x)\\", b"[x]", b"\xff\xfe", b"@at", b" ", b"{a,b}"]
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Shell]:
+    """A root file system of each userland."""
+    if userlands.missing():
+        pytest.fail(f"install {' '.join(userlands.missing())}")
+    place = tmp_path_factory.mktemp("roots")
+    return {name: Shell.in_userland(name, place / name) for name in TARS}
+
+
+@pytest.fixture(params=TARS)
+def shell(request: pytest.FixtureRequest, roots: dict[str, Shell]) -> Shell:
+    """A shell in each userland; /data is empty."""
+    chosen = roots[request.param]
+    chosen.fresh("data")
+    return chosen
+
+
+def put(shell: Shell, *names: bytes) -> None:
+    """Make files in /data."""
+    for name in names:
+        path = shell.root / "data" / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name)
+
+
+# --- wildcards ---------------------------------------------------------------------------------
+
+
+class Here:
+    """Stands for a container: scripts run in a userland."""
+
+    def __init__(self, shell: Shell) -> None:
+        self.shell = shell
+        self.pod = SimpleNamespace(name="web-0")
+
+    def run(self, script: str, _timeout: float, _most: int) -> bytes:
+        """Run a script."""
+        return self.shell.run(f"cd /data\n{script}").stdout
+
+
+def expanded(shell: Shell, path: bytes) -> list[bytes]:
+    """What a path stands for."""
+    found = globs.expand(Here(shell), PodPath("ns", "web", path, "deploy"))  # type: ignore[arg-type]
+    assert {(each.namespace, each.pod, each.kind) for each in found} == {("ns", "web-0", "")}  # type: ignore[union-attr]
+    return [each.path for each in found]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        (b"/data/*.gz", [b"/data/a b.gz", b"/data/a.gz"]),
+        (b"*.gz", [b"a b.gz", b"a.gz"]),
+        (b"d?/x", [b"d1/x", b"d2/x"]),
+        (b"/data/d[12]/*", [b"/data/d1/x", b"/data/d2/x"]),
+        (b"/data/d[!1]/x", [b"/data/d2/x"]),
+        (b"a b*", [b"a b.gz"]),
+        (b"/data/.h*", [b"/data/.hidden"]),
+        (b"*", [b"a b.gz", b"a.gz", b"d1", b"d2"]),
+        (b"d*/.", [b"d1/.", b"d2/."]),
+        (b"/data/d*/", [b"/data/d1/", b"/data/d2/"]),
+    ],
+)
+def test_wildcards_stand_for_what_is_there(
+    shell: Shell, pattern: bytes, names: list[bytes]
+) -> None:
+    put(shell, b"a.gz", b"a b.gz", b"d1/x", b"d2/x", b".hidden")
+    assert expanded(shell, pattern) == names
+
+
+def test_in_the_home_folder_too(shell: Shell) -> None:
+    home = shell.fresh("root")
+    (home / "x1").touch()
+    assert expanded(shell, b"~/x*") == [b"~/x1"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_names_come_out_as_they_are(shell: Shell, name: bytes) -> None:
+    """All but the wildcards is quoted, and a name that has some is meant itself."""
+    put(shell, name, b"other", b"x", b"a")
+    pattern = name.replace(b"[", b"?") + b"*"
+    assert expanded(shell, b"/data/" + pattern) == [b"/data/" + name]
+    if b"[" in name:
+        assert expanded(shell, name) == [name]
+
+
+def test_a_link_to_nowhere_is_there(shell: Shell) -> None:
+    (shell.root / "data/link").symlink_to("nowhere")
+    assert expanded(shell, b"l*") == [b"link"]
+
+
+@pytest.mark.parametrize("path", [b"/data/*.none", b"/none/*", b"n[o]ne/x"])
+def test_nothing_is_an_error_that_names_the_pattern(shell: Shell, path: bytes) -> None:
+    with pytest.raises(SourceNotFound) as caught:
+        expanded(shell, path)
+    assert path.decode() in caught.value.happened
+
+
+def test_too_much_is_an_error(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(shell, *(b"f%03d" % number for number in range(100)))
+    script = scripts._EXPAND.replace(str(scripts.LISTING), "300")
+    monkeypatch.setattr(scripts, "_EXPAND", script)
+    with pytest.raises(SourceError, match="more names than can be listed"):
+        expanded(shell, b"f*")
+
+
+# --- listings of a part ------------------------------------------------------------------------
+
+
+def listed(shell: Shell, top: bytes, prunes: Iterable[Prune]) -> list[bytes]:
+    """What of a tree is listed."""
+    facts = SourceFacts(b"/data", top, Kind.DIRECTORY)
+    found = listing.parse(shell.run(scripts.list_source(facts, NONCE, prunes)).stdout, NONCE)
+    assert found is not None
+    return sorted(found.names)
+
+
+@pytest.mark.parametrize("top", [b"tree", b"*[x]", b"-t"])
+def test_what_is_left_out_is_not_looked_at(shell: Shell, top: bytes) -> None:
+    """But the top is, whatever it is called."""
+    names = [b"a.log", b"keep", b"sub/x", b"sub/b.log", b"a/b", b"x/a/b", b"build"]
+    put(shell, *(top + b"/" + name for name in names))
+    lines = [b"*.log", b"/sub/x", b"/a", b"build/", b"tree", b"-t", b"\xff'*"]
+    kept = [b"", b"/build", b"/keep", b"/sub", b"/x", b"/x/a", b"/x/a/b"]
+    assert listed(shell, top, Patterns(lines).prunes) == [top + name for name in kept]
+
+
+def test_find_is_told_no_more_than_a_command_line_holds(shell: Shell) -> None:
+    put(shell, b"tree/n0000", b"tree/n0999")
+    prunes = Patterns([b"n%04d" % number for number in range(1000)]).prunes
+    facts = SourceFacts(b"/data", b"tree", Kind.DIRECTORY)
+    whole = scripts.list_source(facts, NONCE)
+    assert len(scripts.list_source(facts, NONCE, prunes)) < len(whole) + 2 * scripts.MOST_PRUNES
+    assert listed(shell, b"tree", prunes) == [b"tree", b"tree/n0999"]
+
+
+def named(shell: Shell, *names: bytes, deep: bool, prunes: Iterable[Prune] = ()) -> list[bytes]:
+    """What is listed of some names."""
+    facts, words = SourceFacts(b"/data", b"tree", Kind.DIRECTORY), scripts.words(names)
+    script = scripts.list_named(facts, NONCE, len(words), prunes, deep=deep)
+    found = listing.parse(shell.run(script, words + b"what follows").stdout, NONCE)
+    assert found is not None
+    return sorted(found.names)
+
+
+def test_names_are_listed_with_what_is_in_them(shell: Shell) -> None:
+    put(shell, b"tree/sub/x", b"tree/sub/y.o", b"tree/other", b"tree/file")
+    (shell.root / "data/tree/link").symlink_to("nowhere")
+    names = [b"tree/sub", b"tree/none", b"tree/file", b"tree/link"]
+    wanted = [b"tree/file", b"tree/link", b"tree/sub"]
+    assert named(shell, *names, deep=False) == wanted
+    assert named(shell, *names, deep=True) == [*wanted, b"tree/sub/x", b"tree/sub/y.o"]
+    prunes = Patterns([b"*.o"]).prunes
+    assert named(shell, *names, deep=True, prunes=prunes) == [*wanted, b"tree/sub/x"]
+    assert named(shell, b"tree/none", deep=True) == []
+
+
+def test_odd_names_are_listed(shell: Shell) -> None:
+    names = sorted(b"tree/" + name for name in ODD)
+    put(shell, *names)
+    assert named(shell, *names, deep=True) == names
+
+
+def test_many_names_are_listed(shell: Shell) -> None:
+    names = [b"tree/%04d" % number for number in range(1500)]
+    put(shell, *names)
+    assert named(shell, *names, b"tree/none", deep=True) == names
