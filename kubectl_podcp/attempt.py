@@ -1,6 +1,6 @@
 """One try of a copy: two sessions, the relay between them, and what is left when it fails.
 
-In: a plan, the staging folder, and what is there already. Out: what was acknowledged. Raises
+In: a plan, the staging folder, and what must be sent. Out: what was acknowledged. Raises
 :class:`~kubectl_podcp.errors.PodcpError`.
 """
 
@@ -8,39 +8,70 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
+from typing import Protocol as Interface
 
-from kubectl_podcp.archive.follower import Follower
-from kubectl_podcp.archive.headers import Member
+from kubectl_podcp.archive.follower import EndOfArchive, Event, Follower, Had
+from kubectl_podcp.archive.headers import DIRECTORY, HARD_LINK, Member, encode
 from kubectl_podcp.archive.safety import Altered, LeftOut, Policy
 from kubectl_podcp.archive.splice import Splice
-from kubectl_podcp.errors import DestinationRefused, ProtocolRefused, printable
+from kubectl_podcp.bandwidth import Bucket
+from kubectl_podcp.changes import Changes
+from kubectl_podcp.errors import DestinationRefused, ProtocolRefused, SourceError, printable
 from kubectl_podcp.exec.channels import Protocol
 from kubectl_podcp.plan import Plan
-from kubectl_podcp.relay import PARTLY_PLACED, Filter, Outcome, Relay
+from kubectl_podcp.relay import NOT_PLACED, PLACED, Ending, Filter, Outcome, Relay
+from kubectl_podcp.remainder import Remainder
 from kubectl_podcp.remote import probe, scripts
 from kubectl_podcp.remote.feed import MESSAGE, ChunkedFeed, Feed, PlainFeed
 from kubectl_podcp.remote.scripts import Staging
 from kubectl_podcp.report import Tally
-from kubectl_podcp.resume import Resumption
+from kubectl_podcp.selection import Unseen
+from kubectl_podcp.verify import Ledger
 
 if TYPE_CHECKING:
-    from kubectl_podcp.exec.session import ExecSession
+    from kubectl_podcp.ends import Session
+
+
+SOURCE_PROTOCOLS = (Protocol.V4, Protocol.V5)
+DESTINATION_PROTOCOLS = (Protocol.V5, Protocol.V4)
+"""Versions of the exec protocol that are asked for, the best one first; at the source the second
+one in a request of its own."""
+
+
+class Reader(Interface):
+    """What reads all that a source gives: a follower, or what stands in for one."""
+
+    def feed(self, data: bytes) -> Iterator[bytes | Event]: ...
+    def end_of_input(self) -> None: ...
 
 
 class Attempt:
     """One try. Use it once: :meth:`run`.
 
-    :param resumption: what is in the staging folder already.
+    :param remainder: what must be sent; None: everything.
+    :param ledger: takes the digests of files that pass; None where nobody wants them.
+    :param unseen: is told of all that is there, where names were asked for.
     """
 
     def __init__(
-        self, plan: Plan, staging: Staging, tally: Tally, resumption: Resumption | None = None
+        self,
+        plan: Plan,
+        staging: Staging,
+        tally: Tally,
+        remainder: Remainder | None = None,
+        ledger: Ledger | None = None,
+        unseen: Unseen | None = None,
     ) -> None:
         self._plan = plan
         self._staging = staging
         self._tally = tally
-        self._resumption = resumption
+        self._remainder = remainder
+        self._selection = plan.request.selection
+        self._ledger = ledger
+        self._unseen = unseen
+        self._changes: Changes | None = None
         self._relay: Relay | None = None
 
     def run(self) -> tuple[Outcome, tuple[str, str]]:
@@ -48,8 +79,17 @@ class Attempt:
         plan = self._plan
         nonce = os.urandom(16).hex()
         follower = self._follower(nonce)
-        source = self._open_source(nonce)
+        if plan.found.tar is not probe.Tar.GNU:  # which says so itself
+            self._changes = Changes(nonce, plan.found.now, self._wants)
+            for member in self._remainder.there() if self._remainder else ():
+                self._changes.note(member)  # as it was when it was found to be there
+        if self._unseen is not None and self._remainder is not None:
+            for name in self._remainder.source.names:
+                self._unseen.note(name)
+        names = self._names()
+        source = self._open_source(nonce, names)
         try:
+            self._tell(source, names)
             destination = self._open_destination(nonce)
             try:
                 self._relay = Relay(
@@ -60,132 +100,222 @@ class Attempt:
                     end_of_source=follower.end_of_input,
                     feed=self._feed(destination.protocol),
                     stall_timeout=plan.stall_timeout,
+                    bucket=self._bucket(),
+                    epilogue=self._changes.hear if self._changes else None,
+                    ending=self._ending(nonce),
                 )
-                outcome = self._relay.run()
-                return outcome, (source.protocol.value, destination.protocol.value)
+                outcome = self._with_changes(self._relay.run())
+                return outcome, (plan.source.spoken(source), plan.target.spoken(destination))
             finally:
                 destination.close()
         finally:
             source.close()
             self._tally.sent += self._relay.sent if self._relay else 0
 
+    def _with_changes(self, outcome: Outcome) -> Outcome:
+        changes = self._changes
+        if changes is None or not (changes.found or not changes.known):
+            return outcome
+        if not changes.known:
+            self._tally.notices.append("whether files changed while they were read is not known")
+        said = outcome.source_stderr + changes.lines().encode()
+        return replace(outcome, changed=changes.found, source_stderr=said)
+
     @property
     def may_be_placed(self) -> bool:
         """Whether the destination may have put the copy in place, or begun to."""
         return self._relay is not None and self._relay.marker_sent
 
-    def left(self) -> str:
-        """Return what is on the destination after a failure, as far as it can be known."""
-        relay, placement = self._relay, self._plan.placement
-        destination = self._plan.request.destination
-        if relay is None or not relay.marker_sent:
-            return f"{destination} was not changed"
-        acknowledgement = relay.acknowledgement
+    @property
+    def has_staged(self) -> bool:
+        """Whether the staging folder was there, with what arrived in it."""
+        return self._relay is not None and self._relay.has_staged
+
+    @property
+    def placed(self) -> int | None:
+        """How putting the copy in its place ended, as far as it can be known; see `scripts`."""
+        if not self.may_be_placed:
+            return NOT_PLACED
+        assert self._relay is not None
+        acknowledgement = self._relay.acknowledgement
         if acknowledgement is None:
-            return (
-                f"everything was sent, but whether {printable(placement.path)} is the new or the "
-                "old one is not known"
-            )
+            return None
         if acknowledgement.proves_delivery:  # a signal came after it
-            return f"the copy is complete: {printable(placement.path)} is the new one"
-        if acknowledgement.placed == PARTLY_PLACED:
-            return f"{printable(placement.path)} has some of the new files; each is whole"
-        return f"{destination} was not changed"
+            return PLACED
+        return acknowledgement.placed or NOT_PLACED
 
     # --- the source --------------------------------------------------------------------------
 
-    def _open_source(self, nonce: str) -> ExecSession:
+    def _open_source(self, nonce: str, names: bytes | None) -> Session:
         """Open the source's session, on v4 where the server has it.
 
         A held source never needs its stdin ended, which is all that v5 adds; and on v4 the API
         server passes the node's frames on instead of translating each, at a third of the CPU time.
         """
-        plan, names = self._plan, self._names()
-        gnu = plan.found.tar is probe.Tar.GNU
-        script = scripts.send(plan.found.facts, nonce, self._some(names), gnu=gnu)
+        script = self.source_script(nonce, names)
+        *first, last = SOURCE_PROTOCOLS
         try:
-            session = plan.source.open(script, Protocol.V4)
+            return self._plan.source.open(script, *first)
         except ProtocolRefused:
-            session = plan.source.open(script, Protocol.V5)
+            return self._plan.source.open(script, last)
+
+    def source_script(self, nonce: str, names: bytes | None = None) -> str:
+        """Return what ``sh`` is given at the source."""
+        gnu = self._plan.found.tar is probe.Tar.GNU
+        return scripts.send(self._plan.found.facts, nonce, self._some(names), gnu=gnu)
+
+    def _tell(self, source: Session, names: bytes | None) -> None:
+        """Send the list of names that the source's script reads first."""
         if names:
-            session.stall_timeout = plan.stall_timeout
-            session.send_stdin(*(names[at : at + MESSAGE] for at in range(0, len(names), MESSAGE)))
-        return session
+            source.stall_timeout = self._plan.stall_timeout
+            source.send_stdin(*(names[at : at + MESSAGE] for at in range(0, len(names), MESSAGE)))
 
     def _names(self) -> bytes | None:
         """Return the list of names for the source's tar; None where it archives all there is."""
-        if self._resumption is None or self._resumption.names is None:
+        if self._remainder is None or self._remainder.names is None:
             return None
         # As in scripts.send: what begins with "@" or "-" would mean something else.
         prefix = b"./" if self._plan.found.facts.top.startswith((b"@", b"-")) else b""
-        return b"".join(prefix + name + b"\n" for name in self._resumption.names)
+        return b"".join(prefix + name + b"\n" for name in self._remainder.names)
 
     def _odd(self) -> tuple[bytes, ...]:
-        return tuple(b"./" + name for name in self._resumption.odd) if self._resumption else ()
+        return tuple(b"./" + name for name in self._remainder.odd) if self._remainder else ()
 
     def _some(self, names: bytes | None) -> scripts.Some | None:
-        if self._resumption is None:
+        if self._remainder is None:
             return None
-        part, rest = self._resumption.part, None
+        part, rest = self._remainder.part, None
         if part is not None:
-            rest = scripts.Rest(part.name, part.size, self._resumption.rest().size)
+            rest = scripts.Rest(part.name, part.size, self._remainder.rest().size)
         return scripts.Some(rest, None if names is None else len(names), self._odd())
 
-    def _follower(self, nonce: str) -> Follower:
+    def _policy(self) -> Policy:
         # toybox stops at a time before 1970, and takes the rest of the archive for a bad header.
-        policy = Policy(early_times=self._plan.there.tar is not probe.Tar.TOYBOX)
-        top = self._plan.found.facts.top
-        if self._resumption is None:
-            return Follower(nonce, top, policy)
-        return Follower(nonce, top, policy, self._resumption.has)
+        return Policy(early_times=self._plan.there.tar is not probe.Tar.TOYBOX)
 
-    def _filter(self, follower: Follower) -> Filter:
+    def _hashes(self) -> bool:
+        return self._ledger is not None
+
+    def _follower(self, nonce: str) -> Reader:
+        policy, hashes = self._policy(), self._hashes()
+        top = self._plan.found.facts.top
+        if self._remainder is None and self._selection.is_all:
+            return Follower(nonce, top, policy, hashes=hashes)
+        return Follower(nonce, top, policy, self._stays_behind, hashes=hashes)
+
+    def _wants(self, name: bytes, is_directory: bool) -> bool:
+        return self._selection.wants(name, is_directory=is_directory)
+
+    def _stays_behind(self, member: Member) -> bool:
+        """Whether a member does not go on: it is there already, or not wanted.
+
+        :raises SourceError: its contents are with a name that is not wanted.
+        """
+        if not self._selection.is_all:
+            if not self._wants(member.name, member.type == DIRECTORY):
+                return True
+            if member.type == HARD_LINK and not self._wants(member.linkname, False):
+                raise SourceError(
+                    f"'{printable(member.name)}' is wanted, and is one file with "
+                    f"'{printable(member.linkname)}', which is not",
+                    advice="the source's tar cannot be told which names to read: "
+                    "take both, or neither",
+                )
+        return self._remainder is not None and self._remainder.has(member)
+
+    def _filter(self, follower: Reader) -> Filter:
         """Return the relay's filter: what the follower gives, counted."""
         feed = follower.feed
-        resumption = self._resumption
-        if resumption is not None and resumption.part is not None:
-            feed = Splice(follower, resumption.rest(), alone=resumption.is_rest_alone).feed
+        remainder = self._remainder
+        if remainder is not None and remainder.part is not None:
+            assert isinstance(follower, Follower)
+            feed = Splice(follower, remainder.rest(), alone=remainder.is_rest_alone).feed
+
+        # bsdtar sets the time of a directory that exists at once, and not when all is in it.
+        again = (
+            remainder is not None
+            and not self._staging.place
+            and self._plan.there.tar is probe.Tar.BSDTAR
+        )
+        directories: list[Member] = []
 
         def counted(data: bytes) -> Iterator[object]:
             self._tally.received += len(data)
             self._tally.relayed += len(data)
             for item in feed(data):
                 self._count(item)
+                if again and isinstance(item, Member) and item.type == DIRECTORY:
+                    directories.append(item)
+                if isinstance(item, EndOfArchive):
+                    yield from map(encode, directories)
                 yield item
 
         return counted
 
     def _count(self, item: object) -> None:
         tally = self._tally
+        if self._unseen is not None and isinstance(item, Member | Had | LeftOut):
+            self._unseen.note(item.name if isinstance(item, Member) else item.member.name)
+        if self._ledger is not None:
+            self._ledger.note(item)
+        whole = self._whole(item)
+        if self._changes is not None:
+            self._changes.note(whole)
+        if tally.watcher is not None and isinstance(whole, Member):
+            tally.watcher.add(whole)
         if isinstance(item, Member):
             tally.add(item)
-        elif isinstance(item, LeftOut):
+        elif isinstance(item, LeftOut) and self._wants(item.member.name, False):
             tally.note(item.member, f"left out, {item.why}")
         elif isinstance(item, Altered):
             tally.note(item.member, f"copied {item.why}")
 
+    def _whole(self, item: object) -> object:
+        """Return the member of a whole file for that of its rest; anything else as it is."""
+        part = self._remainder.part if self._remainder else None
+        if part is None or not isinstance(item, Member) or item.name != part.name:
+            return item
+        return replace(item, size=item.size + part.size)
+
     # --- the destination ---------------------------------------------------------------------
 
-    def _open_destination(self, nonce: str) -> ExecSession:
-        gnu = self._plan.there.tar is probe.Tar.GNU
-        script = scripts.receive(self._staging, nonce, gnu=gnu)
-        session = self._plan.target.open(script, Protocol.V5, Protocol.V4)
+    def _open_destination(self, nonce: str) -> Session:
+        script = self.destination_script(nonce)
+        session = self._plan.target.open(script, *DESTINATION_PROTOCOLS)
         session.stall_timeout = self._plan.stall_timeout
         return session
+
+    def destination_script(self, nonce: str) -> str:
+        """Return what ``sh`` is given at the destination."""
+        gnu = self._plan.there.tar is probe.Tar.GNU
+        return scripts.receive(self._staging, nonce, gnu=gnu)
+
+    def _bucket(self) -> Bucket | None:
+        limit = self._plan.request.bwlimit
+        return Bucket(limit) if limit else None
 
     def _feed(self, protocol: Protocol) -> Feed:
         """Return how the destination's stdin wants the archive.
 
         :raises DestinationRefused: there is no way to end it.
         """
-        there = self._plan.there
-        if protocol is Protocol.V5 or there.tar is probe.Tar.TOYBOX:  # toybox ends by itself
+        toybox = self._plan.there.tar is probe.Tar.TOYBOX
+        if protocol is Protocol.V5 or toybox:  # toybox ends by itself
             return PlainFeed()
-        if there.fullblock:
-            return ChunkedFeed()
+        self._check_fullblock()
+        limit = self._plan.request.bwlimit
+        return ChunkedFeed() if limit is None else ChunkedFeed.at_most(limit)
+
+    def _check_fullblock(self) -> None:
+        if self._plan.there.fullblock:
+            return
         raise DestinationRefused(
             "this API server cannot end a command's input (it speaks v4 of the exec protocol), "
-            f"and the container of {self._plan.request.destination.pod} has no dd with "
-            "iflag=fullblock to do without",
+            "and there is no dd with iflag=fullblock to do without "
+            f"{self._plan.request.destination.where}",
             advice="copy through an API server of Kubernetes 1.30 or later",
         )
+
+    def _ending(self, nonce: str) -> Ending | None:  # noqa: ARG002
+        """Return what follows the last byte, where that is not the relay's own marker."""
+        return None

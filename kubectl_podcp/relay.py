@@ -28,9 +28,11 @@ A copy is complete when the acknowledgement says so, and nothing else says so: n
 
 Where a thread can block, and what wakes it: ``session.receive`` and ``session.send_stdin``
 (closing the session, and the session's stall time-out), the data channel's ``put`` and ``get``
-(:meth:`DataChannel.open`), waiting for a signal (:meth:`Relay.stop` sets it, and each has its
-time limit below). Errors: the first one wins and reaches
-the caller of :meth:`Relay.run`; what follows from our own stopping is dropped.
+(:meth:`DataChannel.open`), the sender's wait for its turn where the rate has a limit (``stop``),
+waiting for a signal (:meth:`Relay.stop` sets it, and each has its time limit below). Errors: the
+first one wins and reaches the caller of :meth:`Relay.run`; what follows from our own stopping is
+dropped. A source that failed waits until the destination's shell has begun, see
+:meth:`Relay._fail`.
 """
 
 from __future__ import annotations
@@ -44,8 +46,9 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 from typing import Protocol as Interface
 
-from kubectl_podcp.archive.follower import EndOfArchive, Trailer
+from kubectl_podcp.archive.follower import SIGNALLED, EndOfArchive, Trailer
 from kubectl_podcp.archive.headers import end_of_archive, marker
+from kubectl_podcp.bandwidth import Bucket
 from kubectl_podcp.errors import (
     ConnectionLost,
     DestinationFailed,
@@ -64,14 +67,14 @@ BATCH = 256 * 1024
 """Bytes, or a message more, that one thread hands to the other at once. A hand-over and a system
 call cost the same whatever they carry."""
 
+MESSAGES_AT_ONCE = 16
+"""Messages in one system call: each is held several times over while it is masked and encrypted."""
+
 QUEUE_BATCHES = 8
 """Bound of the data channel: 2 MiB and a little on their way at the most."""
 
-SIGNALLED = 128
-"""Above it, a shell's exit code is a signal's number."""
-
-PARTLY_PLACED = 2
-"""What the destination's shell says where a merge stopped half-way."""
+PLACED, NOT_PLACED, PARTLY_PLACED = range(3)
+"""What the destination's shell says of putting the copy in its place: a merge may stop half-way."""
 
 LINGER = 0.5
 """Seconds given to stderr after a failure: it comes on a channel of its own, maybe later."""
@@ -85,6 +88,13 @@ TRAILER_WITHIN = 10.0
 ACKNOWLEDGED_WITHIN = 600.0
 """Seconds in which the acknowledgement must follow the last byte. The destination may still be
 writing what is buffered on the way, and merges a tree of any size then."""
+
+PING_AFTER = 30.0
+"""Seconds for which nothing is taken from the source, after which its session gets a ping: a load
+balancer on the way must not take it for idle while the destination is slow."""
+
+BEGINNING = 2.0
+"""Seconds given to the destination's shell to begin, where the source has failed already."""
 
 ENDING = 2.0
 """Seconds given to a session to end by itself after all that counts was said."""
@@ -100,12 +110,17 @@ class Session(Interface):
     def receive(self, timeout: float | None = None) -> Event | Closed: ...
     def send_stdin(self, *messages: bytes) -> None: ...
     def end_stdin(self) -> None: ...
+    def ping(self) -> None: ...
     def close(self) -> None: ...
 
 
 Filter = Callable[[bytes], Iterable[object]]
 """Sees each stdout message of the source before it goes on, and gives what goes on instead:
 pieces of the archive (``bytes``) and events, of which the relay needs :class:`Trailer` alone."""
+
+
+Ending = Callable[[int], bytes]
+"""Gives what follows the last byte of the source's, of which so many were sent."""
 
 
 class Stopped(Exception):
@@ -138,12 +153,14 @@ class Outcome:
 
     :ivar source_code: exit code of the source's tar; not 0 where it could not read everything.
     :ivar sent: bytes of the archive.
+    :ivar changed: how many names changed while they were read, of which tar said nothing.
     """
 
     source_code: int
     sent: int
     source_stderr: bytes
     destination_stderr: bytes
+    changed: int = 0
 
 
 @dataclass(slots=True)
@@ -163,16 +180,27 @@ class DataChannel:
     What passes is batches: messages in order, each at most 32 KiB.
 
     :param size: its bound in batches, 2 or more: see :meth:`open`.
+    :param waiting: called by the producer, each :data:`PING_AFTER` seconds that it waits for room.
     """
 
-    def __init__(self, stop: threading.Event, size: int = QUEUE_BATCHES) -> None:
+    def __init__(
+        self,
+        stop: threading.Event,
+        size: int = QUEUE_BATCHES,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> None:
         self._stop = stop
+        self._waiting = waiting
         self._queue: queue.Queue[list[bytes] | None] = queue.Queue(size)
 
     def put(self, batch: list[bytes] | None) -> None:
         """Wait for room and put ``batch``; None is the end. Raises :class:`Stopped`."""
-        if not self._stop.is_set():
-            self._queue.put(batch)
+        while not self._stop.is_set():
+            try:
+                self._queue.put(batch, timeout=PING_AFTER)
+                break
+            except queue.Full:
+                self._waiting()
         if self._stop.is_set():
             raise Stopped
 
@@ -259,6 +287,11 @@ class Relay:
     :param end_of_source: called when the source's session ended without a trailer; raises.
     :param feed: how the destination's stdin wants the archive.
     :param stall_timeout: seconds for which the source may give nothing while we wait for it.
+    :param bucket: says how fast the archive may go; None: as fast as it can.
+    :param epilogue: takes what the source says after its trailer, once it is asked to; returns
+        whether that was all. None where it says nothing.
+    :param ending: by which the destination knows that nothing is missing; None: the marker, and
+        the end of an archive.
     """
 
     def __init__(
@@ -271,6 +304,9 @@ class Relay:
         end_of_source: Callable[[], None],
         feed: Feed,
         stall_timeout: float | None = None,
+        bucket: Bucket | None = None,
+        epilogue: Callable[[bytes], bool] | None = None,
+        ending: Ending | None = None,
     ) -> None:
         # Set once.
         self._source = source
@@ -280,9 +316,12 @@ class Relay:
         self._end_of_source = end_of_source
         self._feed = feed
         self._stall_timeout = stall_timeout
+        self._bucket = bucket
+        self._epilogue = epilogue
+        self._ending = ending or self._marked_end
         self._said = re.compile(rb"^podcp-([0-9a-f]{32}) (ready|\d+ \d+ \d+)$")
         self.signals = Signals()
-        self._channel = DataChannel(self.signals.stop)
+        self._channel = DataChannel(self.signals.stop, waiting=source.ping)
         # The source reader's.
         self._batch = Batch()
         self._archive_ended = False
@@ -293,6 +332,9 @@ class Relay:
         self._destination_stderr = Said()
         self._sent = 0
         self.marker_sent = False  # written by the sender, before the marker goes
+        # By the sender: the staging folder is there. A shell that was never told how the archive
+        # comes removes one that is new.
+        self.has_staged = False
         self.acknowledgement: Acknowledgement | None = None  # by the destination reader
         # Guarded by _lock.
         self._lock = threading.Lock()
@@ -353,13 +395,22 @@ class Relay:
             pass
         except ConnectionLost as lost:
             lost.happened = f"lost the {side}: {lost.happened}"
-            self._note(lost)
-            self.stop()
+            self._fail(lost, side)
         except BaseException as error:  # whatever it is, it must reach the caller
-            self._note(error)
-            self.stop()
+            self._fail(error, side)
         finally:
             self._ended.put(None)
+
+    def _fail(self, error: BaseException, side: str) -> None:
+        """Stop because of ``error``.
+
+        But let the destination's shell begin: it would make its folder behind the back of whoever
+        looks for what is to be removed.
+        """
+        self._note(error)
+        if side == "source":
+            self.signals.destination_writable.wait(BEGINNING)
+        self.stop()
 
     def _note(self, error: BaseException) -> None:
         """Take ``error`` for the caller's, unless another came first or we stopped by ourselves."""
@@ -387,18 +438,21 @@ class Relay:
         """Hand on what the filter makes of a message; return whether it was the last one.
 
         More is gathered while more is at hand, but nothing waits here for what is still to come.
+        The hole of a sparse file makes any number of bytes of one message.
         """
         batch = self._batch
         for item in self._filter(data):
             if isinstance(item, bytes):
                 batch.add(item)
+                if batch.size >= BATCH:
+                    self._hand_over()
             elif isinstance(item, EndOfArchive):
                 self._archive_ended = True
             elif isinstance(item, Trailer):
                 self._hand_over()
                 self._release(item.code)
                 return True
-        if batch.size >= BATCH or not self._source.buffered:
+        if not self._source.buffered:
             self._hand_over()
         return False
 
@@ -424,9 +478,17 @@ class Relay:
         self._channel.put(None)
         # Nothing of the archive is on its way any more, so a failure here costs nothing.
         with suppress(ConnectionLost, OSError):
+            if self._epilogue is not None:
+                self._hear_out(self._epilogue)
             self._source.send_stdin(b"\n")
             self.signals.source_released.set()
             _linger(self._source, self._source_stderr, ENDING)
+
+    def _hear_out(self, epilogue: Callable[[bytes], bool]) -> None:
+        self._source.send_stdin(b"\n")
+        for data in _stdout(self._source, self._source_stderr, lambda: self._stall_timeout):
+            if epilogue(data):
+                return
 
     # --- sender ------------------------------------------------------------------------------
 
@@ -437,13 +499,12 @@ class Relay:
             )
         try:
             self._destination.send_stdin(self._feed.first)
+            self.has_staged = True
             while (batch := self._channel.get()) is not None:
                 self._send_all(self._feed.data(batch))
                 self._sent += sum(map(len, batch))
             self.marker_sent = True
-            last = marker(self._nonce)
-            last += end_of_archive(self._sent + len(last))
-            self._send_all(self._feed.data([last]))
+            self._send_all(self._feed.data([self._ending(self._sent)]))
             self._send_all(self._feed.end())
             if self._destination.protocol is Protocol.V5:
                 self._destination.end_stdin()
@@ -457,9 +518,21 @@ class Relay:
                 f"{ACKNOWLEDGED_WITHIN:g} s"
             )
 
+    def _marked_end(self, sent: int) -> bytes:
+        last = marker(self._nonce)
+        return last + end_of_archive(sent + len(last))
+
     def _send_all(self, messages: Sequence[bytes]) -> None:
-        if messages:
-            self._destination.send_stdin(*messages)
+        at_once = 1 if self._bucket else MESSAGES_AT_ONCE
+        for at in range(0, len(messages), at_once):
+            some = messages[at : at + at_once]
+            if self._bucket is not None:
+                self._wait(self._bucket.take(sum(map(len, some))))
+            self._destination.send_stdin(*some)
+
+    def _wait(self, seconds: float) -> None:
+        if self.signals.stop.wait(seconds):
+            raise Stopped
 
     # --- destination reader ------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from kubectl_podcp import relay as module
 from kubectl_podcp.archive.follower import CutArchive, EndOfArchive, Follower, Trailer
 from kubectl_podcp.archive.headers import Member, encode, end_of_archive, marker
+from kubectl_podcp.bandwidth import Bucket
 from kubectl_podcp.errors import (
     ConnectionLost,
     DestinationFailed,
@@ -45,6 +46,7 @@ from kubectl_podcp.relay import (
     Acknowledgement,
     Batch,
     DataChannel,
+    Ending,
     Filter,
     Outcome,
     Relay,
@@ -52,7 +54,8 @@ from kubectl_podcp.relay import (
     Stopped,
 )
 from kubectl_podcp.remote.feed import MESSAGE, ChunkedFeed, PlainFeed
-from tests.unit.peers import Background
+from kubectl_podcp.remote.scripts import CHUNK_BLOCK
+from tests.unit.peers import Background, until
 from tests.unit.sessions import END, SECONDS, ScriptedSession
 
 NONCE = "0123456789abcdef" * 2
@@ -95,6 +98,9 @@ class Copy:
         filter_stdout: Filter = passed_on,
         end_of_source: Callable[[], None] = cut,
         stall_timeout: float | None = None,
+        epilogue: Callable[[bytes], bool] | None = None,
+        ending: Ending | None = None,
+        bucket: Bucket | None = None,
     ) -> None:
         self.source = ScriptedSession(version)
         self.destination = ScriptedSession(version)
@@ -106,6 +112,9 @@ class Copy:
             end_of_source=end_of_source,
             feed=PlainFeed() if version is Protocol.V5 else ChunkedFeed(),
             stall_timeout=stall_timeout,
+            bucket=bucket,
+            epilogue=epilogue,
+            ending=ending,
         )
 
     def start(self) -> Background:
@@ -171,20 +180,30 @@ def test_on_v5_the_archive_goes_as_it_is_and_stdin_is_ended() -> None:
     assert copy.relay.sent == 1024
 
 
+def test_what_is_no_archive_has_an_end_of_its_own() -> None:
+    copy = Copy(ending=lambda sent: b"after %d" % sent)
+    copy.succeed(PIECE)
+    assert copy.destination.input == b"plain\n" + PIECE.data + b"after 512"
+    assert copy.relay.marker_sent
+
+
 def test_on_v4_the_archive_goes_in_chunks_and_zero_ends_it() -> None:
     copy = Copy(Protocol.V4)
     outcome = copy.succeed(PIECE)
     last = marker(NONCE)
     last += end_of_archive(512 + len(last))
-    assert copy.destination.sent == [
-        b"chunked\n",
-        b"%d\n" % (512 + len(last)),
-        PIECE.data,
-        last,
-        b"0\n",
-    ]
+    assert copy.destination.sent[:4] == [b"chunked\n", b"1\n", PIECE.data, last]
+    filling = bytes(CHUNK_BLOCK - 512 - len(last))
+    assert b"".join(copy.destination.sent[4:]) == filling + b"0\n"
     assert outcome.sent == 512
     assert not copy.destination.stdin_ended
+
+
+def test_a_long_chunk_is_not_filled_up_at_once() -> None:
+    copy = Copy(Protocol.V4)
+    outcome = copy.succeed(*[Stdout(b"x" * MESSAGE)] * 64)
+    assert outcome.sent == 2 << 20
+    assert len(b"".join(copy.destination.sent)) > 3 << 20
 
 
 def test_the_whole_archive_is_a_multiple_of_ten_kibibytes() -> None:
@@ -192,6 +211,41 @@ def test_the_whole_archive_is_a_multiple_of_ten_kibibytes() -> None:
     copy = Copy()
     copy.succeed(*[PIECE] * 7)
     assert len(copy.destination.input.removeprefix(b"plain\n")) % 10240 == 0
+
+
+def test_a_source_that_has_more_to_say_is_asked_and_then_released() -> None:
+    """The destination need not wait for it."""
+    heard: list[bytes] = []
+
+    def epilogue(data: bytes) -> bool:
+        heard.append(data)
+        return data == b"end"
+
+    copy = Copy(epilogue=epilogue)
+    running = copy.start()
+    copy.destination.say(READY)
+    copy.source.say(PIECE, trailer(0))
+    copy.wait_for_the_marker()
+    copy.destination.say(ack(), SUCCESS, END)
+    copy.source.wait_for(lambda it: it.sent == [b"\n"])
+    assert not copy.relay.signals.source_released.is_set()
+    copy.source.say(Stdout(b"more"), Stdout(b"end"))
+    copy.source.wait_for(lambda it: it.sent == [b"\n", b"\n"])
+    copy.source.say(SUCCESS, END)
+    assert isinstance(running.result(), Outcome)
+    assert heard == [b"more", b"end"]
+
+
+@pytest.mark.parametrize("last", [[SUCCESS, END], []], ids=["ends", "stalls"])
+def test_a_source_that_does_not_say_more_is_not_waited_for(last: list[Status | Closed]) -> None:
+    """The copy is proved all the same."""
+    copy = Copy(epilogue=lambda _: False, stall_timeout=60)
+    copy.source.say(PIECE, trailer(0), Stdout(b"more"), *last)  # then it is silent for so long
+    copy.destination.say(READY)
+    running = copy.start()
+    copy.wait_for_the_marker()
+    copy.destination.say(ack(), SUCCESS, END)
+    assert isinstance(running.result(), Outcome)
 
 
 def test_both_sessions_are_closed_and_all_signals_set(version: Protocol) -> None:
@@ -567,6 +621,21 @@ def test_a_send_error_after_a_good_acknowledgement_is_none() -> None:
     assert not copy.destination.stdin_ended
 
 
+@pytest.mark.parametrize("is_told", [False, True], ids=["not told", "told"])
+def test_nothing_is_staged_before_the_shell_was_told_how_the_archive_comes(is_told: bool) -> None:
+    """It removes a folder that is new where that never came."""
+    copy = Copy()
+    if not is_told:
+        copy.destination.refuse(ConnectionLost("broken while sending"))
+    copy.destination.say(READY)
+    running = copy.start()
+    if is_told:
+        copy.destination.wait_for(lambda it: bool(it.sent))
+    copy.source.say(ConnectionLost("the connection ended"))
+    assert isinstance(running.failure(), ConnectionLost)
+    assert copy.relay.has_staged is is_told
+
+
 def test_a_send_error_of_which_nobody_knows_the_reason_is_the_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -634,7 +703,28 @@ def test_a_source_that_never_falls_silent_cannot_hold_back_an_error() -> None:
     running = copy.start()
     try:
         with pytest.raises(SourceFailed):
-            running.result(timeout=4 * module.LINGER)
+            running.result(timeout=4 * module.LINGER + module.BEGINNING)
+    finally:
+        copy.relay.stop()
+        running.failure()
+
+
+def test_a_source_that_fails_at_once_waits_until_the_destinations_shell_began() -> None:
+    """Else its folder would be made after everything was swept."""
+
+    def refused(_data: bytes) -> Iterable[object]:
+        raise SourceFailed("refused")
+
+    copy = Copy(filter_stdout=refused)
+    copy.source.say(PIECE)
+    running = copy.start()
+    try:
+        until(lambda: copy.relay._error is not None)
+        assert running.runs
+        assert not copy.destination.closed
+        copy.destination.say(READY)
+        with pytest.raises(SourceFailed):
+            running.result(timeout=1.0)
     finally:
         copy.relay.stop()
         running.failure()
@@ -934,6 +1024,47 @@ def main_thread_waits() -> bool:
     return Relay.run.__code__ in running and threading.Thread.start.__code__ not in running
 
 
+# --- a limit of the rate ----------------------------------------------------------------------
+
+
+class Recorded(Bucket):
+    """A bucket that says how long to wait, whatever is taken."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(1.0)
+        self.taken: list[int] = []
+        self.asked = threading.Event()
+        self._seconds = seconds
+
+    def take(self, size: int) -> float:
+        """Note it."""
+        self.taken.append(size)
+        self.asked.set()
+        return self._seconds
+
+
+def test_each_message_waits_its_turn(version: Protocol) -> None:
+    bucket = Recorded(0.0)
+    copy = Copy(version, bucket=bucket)
+    outcome = copy.succeed(Stdout(b"a" * MESSAGE * 3))
+    assert outcome.sent == MESSAGE * 3
+    assert max(bucket.taken) <= MESSAGE + CHUNK_BLOCK
+    sent = copy.destination.input.removeprefix(copy.relay._feed.first)
+    assert sum(bucket.taken) == len(sent)
+
+
+def test_a_stop_wakes_a_sender_that_waits_for_its_turn() -> None:
+    bucket = Recorded(3600.0)
+    copy = Copy(bucket=bucket)
+    running = copy.start()
+    copy.destination.say(READY)
+    copy.source.say(PIECE)
+    assert bucket.asked.wait(SECONDS)
+    copy.relay.stop()
+    assert isinstance(running.failure(), NotAcknowledged)
+    assert PIECE.data not in copy.destination.input
+
+
 # --- the data channel -------------------------------------------------------------------------
 
 
@@ -968,6 +1099,21 @@ def test_opening_wakes_both_sides(size: int) -> None:
     empty.open()
     for each in blocked:
         assert isinstance(each.failure(), Stopped)
+
+
+def test_the_source_is_pinged_while_the_destination_takes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its session would look idle to a load balancer; the relay itself just goes on waiting."""
+    monkeypatch.setattr(module, "PING_AFTER", 0.01)
+    copy = Copy()
+    copy.destination.say(READY)
+    copy.destination.allow(1)
+    copy.source.repeat = Stdout(bytes(MESSAGE))
+    running = copy.start()
+    copy.source.wait_for(lambda source: source.pings > 2)
+    copy.relay.stop()
+    assert isinstance(running.failure(), NotAcknowledged)
 
 
 class Treacherous(threading.Event):
@@ -1094,6 +1240,19 @@ def test_what_is_at_hand_goes_on_together() -> None:
     copy.source.wait_for(lambda it: it.receiving and it.taken == count)
     sizes = [len(batch or ()) for batch in list(copy.relay._channel._queue.queue)]
     assert sizes == [BATCH // MESSAGE, 3]
+    copy.relay.stop()
+    running.failure()
+
+
+def test_what_one_message_becomes_is_not_gathered_whole() -> None:
+    """The hole of a sparse file is any number of bytes: the destination slows it down too."""
+    count = 3 * BATCH // MESSAGE + 1
+    copy = Copy(filter_stdout=lambda _: [b"x" * MESSAGE] * count)
+    copy.source.say(PIECE)
+    running = copy.start()
+    copy.source.wait_for(lambda it: it.receiving and it.taken == 1)
+    sizes = [len(batch or ()) for batch in list(copy.relay._channel._queue.queue)]
+    assert sizes == [*[BATCH // MESSAGE] * 3, 1]
     copy.relay.stop()
     running.failure()
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from kubectl_podcp.archive.headers import REGULAR, SYMLINK, Member
 from kubectl_podcp.errors import IncompleteArchive
+from kubectl_podcp.remainder import Part, Remainder
 from kubectl_podcp.remote import listing
 from kubectl_podcp.remote.listing import Listing
-from kubectl_podcp.resume import Part, Resumption, resumption
+from kubectl_podcp.resume import resumption
 
 NONCE = "0123456789abcdef" * 2
 MIB = 1 << 20
@@ -45,9 +48,15 @@ TOP = line("top", 4096, mode=DIRECTORY, links=2)
 LAST = line("top/last", 1, changed=9)
 
 
-def resumed(source: list[str], staged: list[str], said: str = "0 2000") -> Resumption | None:
-    """What is there, where a last file is being written, which is not looked at."""
-    return resumption(listed(TOP, *source, LAST), listed(TOP, *staged, LAST, said=said))
+def resumed(source: list[str], staged: list[str], said: str = "0 2000") -> Remainder | None:
+    """What is left, where a last file is being written, which is not looked at."""
+    return left(listed(TOP, *source, LAST), listed(TOP, *staged, LAST, said=said))
+
+
+def left(source: Listing, staged: Listing) -> Remainder | None:
+    """What is left of one listing beside another."""
+    found = resumption(source, staged)
+    return found.remainder if found else None
 
 
 def whole(source: str, staged: str, said: str = "0 2000") -> bool:
@@ -84,6 +93,11 @@ def test_of_a_name_that_comes_twice_the_second_counts() -> None:
     assert found.newest == {b"b"}
 
 
+def test_a_directory_is_not_what_tar_was_writing() -> None:
+    """It changes when something in it does, and when we make it writable."""
+    assert listed(line("d", mode=DIRECTORY, changed=9), line("d/a")).newest == {b"d/a"}
+
+
 def test_a_file_is_whole_where_all_is_equal() -> None:
     assert whole(line("top/file"), line("top/file"))
     assert whole(line("top/file", mode="89ed"), line("top/file", mode="81ed"))  # setuid is dropped
@@ -113,7 +127,9 @@ def test_a_file_with_a_time_of_the_copy_itself_is_not_whole() -> None:
 
 def test_what_looks_whole_and_may_not_be_is_named() -> None:
     """It must not look so next time, when something else was written last."""
-    found = resumed([line("top/a"), line("top/file")], [line("top/a"), line("top/file", changed=9)])
+    source = [line("top/a"), line("top/file")]
+    staged = [line("top/a"), line("top/file", changed=9)]
+    found = resumption(listed(TOP, *source, LAST), listed(TOP, *staged, LAST, said="0 2000"))
     assert found is not None
     assert found.doubtful == {b"top/file", b"top/last"}
 
@@ -123,6 +139,12 @@ def test_what_looks_whole_and_may_not_be_is_named() -> None:
 )
 def test_a_source_that_is_another_tree_begins_anew(staged: list[str]) -> None:
     assert resumed([line("top/file")], staged) is None
+
+
+def test_a_symlink_that_is_still_there_begins_anew() -> None:
+    """The next archive might write through it: the script removes them all."""
+    link = line("top/link", 11, mode="a1ff", stored=0)
+    assert resumed([link, line("top/file")], [link, line("top/file")]) is None
 
 
 def test_gnu_tar_puts_an_empty_file_in_a_symlinks_place() -> None:
@@ -161,13 +183,43 @@ def test_a_part_is_as_long_as_what_is_certain(there: str, size: int) -> None:
     assert not found.has(rest)
 
 
+def test_the_rest_of_a_file_without_its_setuid() -> None:
+    """What is asked for is the member as it goes on."""
+    source = listed(line("file", 4 * MIB, mode="89ed"))
+    found = left(source, listed(line("file", MIB, mtime=3000), said="0 2000"))
+    assert found is not None
+    rest = found.rest()
+    assert rest.mode == 0o4755
+    assert not found.has(replace(rest, mode=0o755))
+
+
+def test_a_file_from_before_1970_is_sent_again() -> None:
+    """busybox at the source says 1970, and toybox at the destination is told so."""
+    anchor = line("top/anchor")
+    old = [anchor, line("top/file", 4 * MIB, mtime=-5)]
+    found = resumed(old, [anchor, line("top/file", MIB, mtime=3000)])
+    assert found is not None
+    assert found.part is None
+    assert b"top/file" in (found.names or ())
+
+
 def test_a_file_alone() -> None:
     """Nothing but its rest is missing, and no archive follows."""
     source = listed(line("file", 4 * MIB))
     staged = listed(line("file", MIB, mtime=3000), said="0 2000")
-    found = resumption(source, staged)
+    found = left(source, staged)
     assert found is not None
     assert found.is_rest_alone
+
+
+def test_where_no_name_can_be_in_a_list_an_archive_follows_all_the_same() -> None:
+    """All names of a tree begin with its own."""
+    top = line("to\np", 4096, mode=DIRECTORY, links=2)
+    source = listed(top, line("to\np/file", 4 * MIB), line("to\np/other"))
+    found = left(source, listed(top, line("to\np/file", MIB), said="0 2000"))
+    assert found is not None
+    assert (found.names, found.odd) == ((), (b"to\np", b"to\np/other"))
+    assert not found.is_rest_alone
 
 
 def test_names_that_a_list_cannot_hold() -> None:
@@ -183,7 +235,7 @@ def test_names_that_a_list_cannot_hold() -> None:
 
 def test_a_tar_that_takes_no_list_archives_all_again() -> None:
     anchor = line("top/anchor")
-    found = resumption(listed(TOP, anchor, LAST, said=""), listed(TOP, anchor, LAST, said="0 2000"))
+    found = left(listed(TOP, anchor, LAST, said=""), listed(TOP, anchor, LAST, said="0 2000"))
     assert found is not None
     assert found.names is None
 
@@ -206,8 +258,41 @@ def test_a_file_that_changed_while_its_rest_was_sent() -> None:
         found.has(Member(b"top/file", REGULAR, 4 * MIB, 0o644, 0, 0, 1001))
 
 
+def test_where_digests_are_missing_only_what_is_known_is_of_use() -> None:
+    """Nor is there a part: of a whole that passed in two parts there is no digest."""
+    both = [line("top/known"), line("top/other"), line("top/big", 4 * MIB)]
+    staged = [*both[:2], line("top/big", MIB, mtime=3000)]
+    everything = listed(TOP, *both, LAST)
+    there = listed(TOP, *staged, LAST, said="0 2000")
+    found = resumption(everything, there, known=[b"top/known", b"top/gone"], parts=False)
+    assert found is not None
+    left = found.remainder
+    assert left.whole == {b"top/known"}
+    assert left.part is None
+    assert left.names == (b"top", b"top/other", b"top/big", b"top/last")
+    assert resumption(everything, there, known=[], parts=False) is None
+
+
+def test_without_the_time_since_when_it_is_there_nothing_is_of_use() -> None:
+    """A run may be killed between making its folder and noting that."""
+    for said in ("0 ", "0", "", "0 soon"):
+        assert resumed([line("top/file")], [line("top/file")], said) is None
+
+
+def test_where_no_digest_can_be_taken_there_is_no_part() -> None:
+    there = listed(TOP, line("top/big", MIB, mtime=3000), line("top/whole"), LAST, said="0 2000")
+    source = listed(TOP, line("top/big", 4 * MIB), line("top/whole"), LAST)
+    found = resumption(source, there, parts=False)
+    assert found is not None
+    assert found.remainder.whole == {b"top/whole"}
+    assert found.remainder.part is None
+    assert found.remainder.names == (b"top", b"top/big", b"top/last")
+
+
 def test_too_many_doubtful_files_begin_anew() -> None:
-    names = [f"top/{number}" + "x" * 200 for number in range(10)]
-    staged = [line(name, changed=9) for name in names]
-    anchor = line("top/anchor")
-    assert resumed([anchor, *map(line, names)], [anchor, *staged]) is None
+    for count, goes_on in [(100, True), (200, False)]:  # each is 250 bytes
+        names = [f"top/{number:03}" + "x" * 237 for number in range(count)]
+        staged = [line(name, changed=9) for name in names]
+        anchor = line("top/anchor")
+        found = resumed([anchor, *map(line, names)], [anchor, *staged])
+        assert (found is not None) is goes_on

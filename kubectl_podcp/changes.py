@@ -1,0 +1,92 @@
+"""What of a source changed while it was read, where its tar does not say so.
+
+In go the headers of what passed, and what the source's shell says behind its archive: names whose
+time is since about when it began. Out come those that are not as their headers were: they were
+written to after tar had read their headers. No I/O, raises nothing. Used by the relay's source
+reader while an attempt runs, and by the caller after it.
+
+Of the headers only those are kept whose time is not older than the copy itself, so what is held in
+memory is what is being written to. The time of a header is in whole seconds: what is written within
+one second, and keeps its size, is not seen.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Callable
+
+from kubectl_podcp.archive.headers import DIRECTORY, HARD_LINK, REGULAR, Member
+from kubectl_podcp.errors import printable
+
+MAX_NAMED = 20
+"""Names that are kept; the others are counted."""
+
+LONGEST = 64 * 1024
+"""Bytes of a record, whose name has some 4,096; what is longer is nothing that we asked for."""
+
+_RECORD = re.compile(rb"([0-9a-f]+) (\d+) (-?\d+) (?:\./)+(.+)\n", re.DOTALL)
+_END = re.compile(rb"end (\d+)\n")
+
+
+class Changes:
+    """One attempt's.
+
+    :param wants: whether a name counts, and whether it is a directory is said too.
+    :param since: when the copy began, by the source's clock, in seconds since the epoch.
+    :ivar known: whether the source's shell could tell, and told to the end.
+    :ivar found: how many names changed.
+    """
+
+    def __init__(
+        self,
+        nonce: str,
+        since: int,
+        wants: Callable[[bytes, bool], bool] = lambda _name, _is_directory: True,
+    ) -> None:
+        self.known = False
+        self.found = 0
+        self._since = since
+        self._wants = wants
+        self._mark = nonce.encode("ascii") + b" "
+        self._rest = b""
+        self._passed: dict[bytes, tuple[int, int]] = {}
+        self._lines: list[str] = []
+
+    def note(self, item: object) -> None:
+        """Note what the follower gave, if it is a header that may be needed."""
+        if not isinstance(item, Member):
+            return
+        if item.type == HARD_LINK:
+            if item.linkname in self._passed:
+                self._passed[item.name] = self._passed[item.linkname]
+        elif item.type in (REGULAR, DIRECTORY) and item.mtime >= self._since:
+            self._passed[item.name] = (item.size, item.mtime)
+
+    def hear(self, data: bytes) -> bool:
+        """Take the next piece of what the source's shell says; return whether it was the last."""
+        *records, self._rest = (self._rest + data).split(self._mark)
+        for record in records:
+            if match := _RECORD.fullmatch(record):
+                self._compare(match[4], int(match[1], 16), (int(match[2]), int(match[3])))
+        if len(self._rest) > LONGEST:
+            return True
+        end = _END.fullmatch(self._rest)
+        self.known = end is not None and int(end[1]) == 0
+        return end is not None
+
+    def _compare(self, name: bytes, mode: int, now: tuple[int, int]) -> None:
+        is_directory = stat.S_ISDIR(mode)
+        if now[1] < self._since or self._passed.get(name) == ((0, now[1]) if is_directory else now):
+            return
+        if not self._wants(name, is_directory):
+            return
+        self.found += 1
+        if self.found <= MAX_NAMED:
+            what = "names in it came or went" if is_directory else "it changed"
+            self._lines.append(f"{printable(name)}: {what} while it was read")
+
+    def lines(self) -> str:
+        """Return what a user should know, a line for each name, and one for those left out."""
+        more = self.found - len(self._lines)
+        return "\n".join([*self._lines, *([f"and {more:,} more changed"] if more else [])])

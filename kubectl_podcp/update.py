@@ -1,0 +1,71 @@
+"""Which files need not be sent, since the destination has them as they are at the source.
+
+In go two listings, the source's and that of the place where the copy comes to stand, and digests
+of files where their times are not believed; out come names. No I/O.
+
+What counts is what a copy would bring about: a regular file with this name alone, of the same
+size, with the same mode (a copy takes setuid and setgid off) and, where it can be given away, the
+same owner. Files with several names are sent, since tar makes links only between members of one
+archive; what is no regular file costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from kubectl_podcp.remote.listing import Listing, Stat
+
+_LOST = stat.S_ISUID | stat.S_ISGID  # which a copy does not keep
+
+
+def alike(source: Listing, target: Listing) -> list[bytes]:
+    """Return the files that have nothing different but, maybe, time and contents."""
+    gives = b"gives" in target.said.split()
+    return [
+        name
+        for name in source.names
+        if name in target and _alike(source[name], target[name], gives)
+    ]
+
+
+def _alike(wanted: Stat, there: Stat, gives: bool) -> bool:
+    return (
+        wanted.is_lone_file
+        and there.is_lone_file
+        and (wanted.size, wanted.mode & ~_LOST) == (there.size, there.mode)
+        and (not gives or wanted.owner == there.owner)
+    )
+
+
+def same_time(names: Iterable[bytes], source: Listing, target: Listing) -> frozenset[bytes]:
+    """Return those that have the same time, in seconds."""
+    return frozenset(name for name in names if source[name].mtime == target[name].mtime)
+
+
+def same_digest(
+    names: Iterable[bytes], source: Mapping[bytes, bytes], target: Mapping[bytes, bytes]
+) -> frozenset[bytes]:
+    """Return those of which both ends told a digest, and the same."""
+    return frozenset(name for name in names if name in source and source[name] == target.get(name))
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """Files that were found up to date.
+
+    :ivar source: the source's listing of that time; None where there was nothing to go by.
+    """
+
+    source: Listing | None
+    names: frozenset[bytes]
+
+    def still(self, source: Listing) -> frozenset[bytes]:
+        """Return those that did not change until ``source`` was listed."""
+        then = self.source
+        if then is None or then is source:
+            return self.names
+        return frozenset(
+            name for name in self.names if name in source and source[name] == then[name]
+        )

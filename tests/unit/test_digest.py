@@ -1,0 +1,60 @@
+"""Files are read afresh at an end, in sessions that can be asked for so much at once."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from kubectl_podcp import digest
+from kubectl_podcp.ends import LocalEnd
+from kubectl_podcp.errors import ServerError
+from kubectl_podcp.paths import Placement
+from kubectl_podcp.remote import scripts
+from kubectl_podcp.remote.scripts import MOST_WORDS, Staging
+
+NONCE = "0123456789abcdef" * 2
+COMMAND = "sha256sum"
+
+
+def test_no_more_is_asked_for_than_fits() -> None:
+    """But one name at the least, however long its words are."""
+    long = b"\xff'" * 30_000
+    names = [long, *(b"%0200d" % number for number in range(1000))]
+    portions = list(digest.portions(names))
+    assert [name for portion in portions for name in portion] == names
+    assert portions[0] == [long]
+    sizes = [len(scripts.words(portion)) for portion in portions[1:]]
+    assert all(MOST_WORDS - 300 < size <= MOST_WORDS for size in sizes[:-1])
+
+
+def test_files_are_read_by_name_and_what_cannot_be_read_has_no_digest(tmp_path: Path) -> None:
+    names = [b"-dash", b"new\nline", *(b"%0100d" % number for number in range(800))]
+    for name in names:
+        (tmp_path / name.decode()).write_bytes(name)
+    sizes = dict.fromkeys([*names, b"missing"], 1)
+    told = dict(digest.of_named(LocalEnd(), bytes(tmp_path), sizes, COMMAND))
+    assert told == {name: hashlib.sha256(name).digest() for name in names}
+
+
+def test_without_the_directory_it_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ServerError, match="did not read its files to the end"):
+        list(digest.of_named(LocalEnd(), bytes(tmp_path / "none"), {b"a": 1}, COMMAND))
+
+
+def test_all_that_is_staged_is_read(tmp_path: Path) -> None:
+    staging = Staging(Placement(bytes(tmp_path), b"tree"), NONCE, b"tree", place=False)
+    tree = tmp_path / staging.name.decode() / "tree"
+    tree.mkdir(parents=True)
+    (tree / "file").write_bytes(b"text")
+    told = dict(digest.of_staged(LocalEnd(), staging, 4, COMMAND))
+    assert told == {b"tree/file": hashlib.sha256(b"text").digest()}
+
+
+def test_a_command_that_fails_on_what_is_staged_is_an_error(tmp_path: Path) -> None:
+    staging = Staging(Placement(bytes(tmp_path), b"tree"), NONCE, b"tree", place=False)
+    (tmp_path / staging.name.decode() / "tree").mkdir(parents=True)
+    (tmp_path / staging.name.decode() / "tree/file").touch()
+    with pytest.raises(ServerError, match="did not read all of its files"):
+        list(digest.of_staged(LocalEnd(), staging, 4, "false"))
