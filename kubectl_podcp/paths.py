@@ -1,47 +1,64 @@
 """What is copied where: the grammar of ``[[namespace/]pod:]path`` and the directory rule.
 
 In go the words of the command line and the facts that a probe found; out come
-:class:`LocalPath`, :class:`PodPath` and :class:`Placement`. No I/O. Raises :class:`UsageError`
-for a word that is no path and :class:`DestinationRefused` for a target that cannot take the
-source. Paths in containers are POSIX paths and therefore ``bytes``: a name need not be UTF-8.
+:class:`LocalPath`, :class:`StreamPath`, :class:`PodPath` and :class:`Placement`. No I/O. Raises
+:class:`UsageError` for a word that is no path and :class:`DestinationRefused` for a target that
+cannot take the source. Paths in containers are POSIX paths and therefore ``bytes``: a name need not
+be UTF-8.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from enum import Enum
 
-from kubectl_podcp.errors import DestinationRefused, UsageError, printable
+from kubectl_podcp.errors import DestinationRefused, NoDirectory, UsageError, printable
 
 GRAMMAR = "[[namespace/]pod:]path"
+
+DRIVES = os.name == "nt"
+"""Whether a letter, a colon and a slash of either kind begin a path on this machine. Where there
+are no drives, ``c:/x`` is in the Pod ``c``, as in ``kubectl cp``."""
+
+_DRIVE = re.compile(rb"[A-Za-z]:[/\\]")
 
 _NAME = re.compile(rb"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
 """A DNS subdomain (RFC 1123), which names of Pods and namespaces are."""
 
+_SHORT = {
+    # As the API and RBAC name them, to kubectl's other names for them.
+    "pods": "po pod",
+    "deployments.apps": "deploy deployment",
+    "statefulsets.apps": "sts statefulset",
+    "daemonsets.apps": "ds daemonset",
+    "replicasets.apps": "rs replicaset",
+    "jobs.batch": "job",
+    "replicationcontrollers": "rc replicationcontroller",
+    "services": "svc service",
+}
 
-@dataclass(frozen=True, slots=True)
-class LocalPath:
-    """A path on this machine."""
 
+def _kinds() -> Iterator[tuple[str, str]]:
+    for resource, short in _SHORT.items():
+        plural, dot, group = resource.partition(".")
+        for name in (*short.split(), plural):
+            yield name, resource
+            yield f"{name}{dot}{group}", resource  # as `kubectl get -o name` prints it
+
+
+KINDS = dict(_kinds())
+"""What may stand in front of a name, to the resource that is meant: ``deploy`` is
+``deployments.apps``."""
+
+
+class _Path:
+    """What both kinds of path have; POSIX's rules hold at both ends."""
+
+    __slots__ = ()
     path: bytes
-
-    def __str__(self) -> str:
-        return printable(self.path)
-
-
-@dataclass(frozen=True, slots=True)
-class PodPath:
-    """A path in a container; ``namespace`` is None where the word names none."""
-
-    namespace: str | None
-    pod: str
-    path: bytes
-
-    def __str__(self) -> str:
-        prefix = f"{self.namespace}/" if self.namespace else ""
-        return f"{prefix}{self.pod}:{printable(self.path)}"
 
     @property
     def name(self) -> bytes:
@@ -50,8 +67,11 @@ class PodPath:
 
     @property
     def is_contents(self) -> bool:
-        """Whether the contents of a directory are meant: ``.``, ``..``, ``src/.``."""
-        return self.name in (b".", b"..", b"")
+        """Whether the contents of a directory are meant: ``.``, ``..``, ``src/.``, ``~``.
+
+        What the home folder is called is not known beforehand, as little as with ``.``.
+        """
+        return self.name in (b".", b"..", b"") or self.path.rstrip(b"/") == b"~"
 
     @property
     def has_trailing_slash(self) -> bool:
@@ -59,45 +79,134 @@ class PodPath:
         return self.path.endswith(b"/")
 
 
-def parse(word: str | bytes) -> LocalPath | PodPath:
+@dataclass(frozen=True, slots=True)
+class LocalPath(_Path):
+    """A path on this machine."""
+
+    path: bytes
+
+    def __str__(self) -> str:
+        return printable(self.path)
+
+    @property
+    def where(self) -> str:
+        """Where it is, as part of a sentence."""
+        return "on this machine"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPath(LocalPath):
+    """``-``: this process's stdin, or its stdout."""
+
+    path: bytes = b"-"
+
+    @property
+    def is_contents(self) -> bool:
+        """What comes on stdin has no name of its own."""
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class PodPath(_Path):
+    """A path in a container.
+
+    :ivar namespace: None where the word names none.
+    :ivar pod: the Pod's name, or that of what has Pods.
+    :ivar kind: of what has Pods, one of :data:`KINDS`; empty for a Pod.
+    """
+
+    namespace: str | None
+    pod: str
+    path: bytes
+    kind: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.owner}:{printable(self.path)}"
+
+    @property
+    def owner(self) -> str:
+        """What stands in front of the colon."""
+        # A namespace that is called like a kind would be taken for one.
+        kind = self.kind or ("pod" if self.namespace in KINDS else "")
+        return "/".join(filter(None, (self.namespace, kind, self.pod)))
+
+    @property
+    def resource(self) -> str:
+        """The kind as the API and RBAC name it: ``deployments.apps``."""
+        return KINDS[self.kind or "pod"]
+
+    def in_pod(self, pod: str) -> PodPath:
+        """Return the same path in one Pod, where the word named what has several."""
+        return replace(self, pod=pod, kind="")
+
+    @property
+    def where(self) -> str:
+        """Where it is, as part of a sentence."""
+        return f"in {self.pod}"
+
+
+Path = LocalPath | PodPath
+
+
+def parse(word: str | bytes) -> Path:
     """Return the path that a word of the command line names.
 
     As in ``kubectl cp`` (k8s.io/kubectl ``pkg/cmd/cp/cp.go``, ``extractFileSpec``) the word is
-    split at its first colon; without a colon, or with nothing or a path in front of it, it is a
-    path on this machine.
+    split at its first colon; without a colon, or with a path in front of it, it is a path on this
+    machine. So is one that begins with a drive, where there are :data:`DRIVES`. ``-`` is stdin or
+    stdout; a file of that name is written ``./-``.
 
     :raises UsageError: an empty path, or a Pod that no Pod can be called.
     """
-    raw = os.fsencode(word)
+    try:
+        raw = os.fsencode(word)
+    except UnicodeEncodeError:  # half a surrogate pair, which no command line can hold
+        happened = f"'{printable(word)}' is no text that a path could be"
+        raise UsageError(happened, advice="give its bytes as they are") from None
     if b"\0" in raw:
-        raise UsageError(f"'{printable(raw)}' has a NUL byte, which no path can have")
+        happened = f"'{printable(raw)}' has a NUL byte, which no path can have"
+        raise UsageError(happened, advice="leave it out")
+    if raw == b"-":
+        return StreamPath()
     head, colon, path = raw.partition(b":")
     if not raw or (colon and not path):
         raise UsageError(
             f"'{printable(raw)}' has an empty path",
             advice=f"a path is written {GRAMMAR}, for example shop/web-0:/data/photos",
         )
-    if not colon or head.startswith((b"/", b".")):
-        return LocalPath(raw)
-    namespace, pod = _pod(head, raw)
-    return PodPath(namespace, pod, path)
+    if not colon or head.startswith((b"/", b".")) or (DRIVES and _DRIVE.match(raw)):
+        # Here "~" is the shell's affair: what it has left is a file's name.
+        return LocalPath(b"./" + raw if raw.startswith(b"~") else raw)
+    namespace, kind, pod = _owner(head, raw)
+    return PodPath(namespace, pod, path, kind)
 
 
-def _pod(head: bytes, word: bytes) -> tuple[str | None, str]:
+def _owner(head: bytes, word: bytes) -> tuple[str | None, str, str]:
+    """Return namespace, kind and name; the kind is empty for a Pod."""
     parts = head.split(b"/")
-    if len(parts) > 2 or not all(parts):
-        raise UsageError(
-            f"'{printable(word)}' does not match {GRAMMAR}",
-            advice="in front of the colon stand a Pod, or a namespace and a Pod; "
-            "write a path on this machine that has a colon as ./name:with:colon",
-        )
+    if len(parts) > 3 or not all(parts):
+        raise _malformed(word)
     if not all(map(_NAME.fullmatch, parts)):
         raise UsageError(
             f"'{printable(head)}' is no name of a Pod",
-            advice="names are of small letters, digits, '-' and '.'",
+            advice="names are of small letters, digits, '-' and '.'; "
+            "write a path on this machine that has a colon as ./name:with:colon",
         )
-    names = [part.decode("ascii") for part in parts]
-    return (names[0] if len(names) == 2 else None), names[-1]
+    *before, name = [part.decode("ascii") for part in parts]
+    kind = before.pop() if before and before[-1] in KINDS else ""
+    if len(before) > 1:
+        raise _malformed(word)
+    namespace = before[0] if before else None
+    return namespace, ("" if kind and KINDS[kind] == "pods" else kind), name
+
+
+def _malformed(word: bytes) -> UsageError:
+    return UsageError(
+        f"'{printable(word)}' does not match {GRAMMAR}",
+        advice="in front of the colon stand a Pod, or a namespace and a Pod; for a Pod may stand "
+        "what has Pods, as deploy/web; "
+        "write a path on this machine that has a colon as ./name:with:colon",
+    )
 
 
 def join(directory: bytes, name: bytes) -> bytes:
@@ -175,29 +284,36 @@ class Placement:
 
 
 def place(
-    source: PodPath,
+    source: Path,
     found: SourceFacts,
-    target: PodPath,
+    target: Path,
     there: TargetFacts,
     *,
     no_target_directory: bool = False,
+    must_exist: bool = False,
 ) -> Placement:
     """Apply the directory rule, that of GNU ``cp -r``: an existing directory receives the source
     under its own name; ``src/.`` and ``-T`` make the destination be the source.
 
+    :param must_exist: whether the target must be a directory that exists.
     :raises DestinationRefused: there is no directory to write to, or one of source and target is
         a directory and the other is not.
     """
+    if must_exist and there.kind is not Kind.DIRECTORY:
+        raise NoDirectory(
+            f"target {target} is not a directory",
+            advice=f"several sources go into a directory that exists {target.where}: create it",
+        )
     into = there.kind is Kind.DIRECTORY and not no_target_directory and not source.is_contents
     if not there.directory or there.name in (b".", b".."):
         raise DestinationRefused(
             f"the directory that would hold {target} does not exist",
-            advice=f"create it first, or name a directory that exists in {target.pod}",
+            advice=f"create it first, or name a directory that exists {target.where}",
         )
     if not there.writable:
         raise DestinationRefused(
-            f"cannot write to {printable(there.directory)} in {target.pod}",
-            advice="copy to a directory that the container's user may write to",
+            f"cannot write to {printable(there.directory)} {target.where}",
+            advice="copy to a directory that the user there may write to",
         )
     if into:
         return _place_as(found, source.name, there.directory, there.inner)

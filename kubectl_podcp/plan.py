@@ -1,6 +1,6 @@
 """What a copy will do: all questions asked and answered before anything is created.
 
-In: a :class:`~kubectl_podcp.request.CopyRequest`. Out: a :class:`Plan`: both Pods, what stands at
+In: a :class:`~kubectl_podcp.request.CopyRequest`. Out: a :class:`Plan`: both ends, what stands at
 both paths, and where the copy comes to stand. Raises
 :class:`~kubectl_podcp.errors.PodcpError`.
 """
@@ -8,23 +8,30 @@ both paths, and where the copy comes to stand. Raises
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from kubectl_podcp import paths
-from kubectl_podcp.errors import DestinationRefused, ExecFailed, Interrupted, PodcpError, printable
-from kubectl_podcp.exec.channels import Protocol
-from kubectl_podcp.paths import Placement, PodPath
+from kubectl_podcp.ends import End, LocalEnd, PodEnd
+from kubectl_podcp.errors import (
+    DestinationRefused,
+    Interrupted,
+    PodcpError,
+    SourceError,
+    printable,
+)
+from kubectl_podcp.logs import CHOICES
+from kubectl_podcp.paths import Kind, Path, Placement, PodPath
 from kubectl_podcp.remote import probe, scripts
 from kubectl_podcp.request import CopyRequest
 
 if TYPE_CHECKING:  # imported where they are used: they are what start-up takes its time for
     from kubectl_podcp.cluster.kubeconfig import Cluster
-    from kubectl_podcp.cluster.pods import Pod
-    from kubectl_podcp.exec.handshake import ExecTarget
-    from kubectl_podcp.exec.session import ExecSession
+
+log = logging.getLogger(__name__)
 
 PROBE_TIMEOUT = 20.0
 """Seconds for a probe: a few system calls, on a node that may be busy."""
@@ -34,65 +41,13 @@ U = TypeVar("U")
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """One end of a copy: a container, and how to run something in it."""
-
-    cluster: Cluster
-    pod: Pod
-
-    def open(self, script: str, *protocols: Protocol) -> ExecSession:
-        """Return a session in which the container's ``sh`` runs ``script``."""
-        from kubectl_podcp.exec.session import ExecSession
-
-        return ExecSession.open(
-            self.cluster.endpoint,
-            self.cluster.headers(),
-            self._target(),
-            _shell(script),
-            protocols=protocols,
-        )
-
-    def run(self, script: str, timeout: float, most: int | None = None) -> bytes:
-        """Run ``script`` to its end and return its stdout.
-
-        :param most: longest stdout, in bytes; None: :data:`session.MAX_OUTPUT`.
-
-        :raises ServerError: it could not be started, or did not end with 0.
-        """
-        from kubectl_podcp.exec.refusals import start_failure
-        from kubectl_podcp.exec.session import MAX_OUTPUT, run
-
-        target = self._target()
-        done = run(
-            self.cluster.endpoint,
-            self.cluster.headers(),
-            target,
-            _shell(script),
-            timeout=timeout,
-            most=MAX_OUTPUT if most is None else most,
-        )
-        if done.status.exit_code is None:
-            raise start_failure(done.status, f"sh in {target}")
-        if done.status.exit_code:
-            raise ExecFailed(
-                f"sh in {target} ended with exit code {done.status.exit_code}", stderr=done.stderr
-            )
-        return done.stdout
-
-    def _target(self) -> ExecTarget:
-        from kubectl_podcp.exec.handshake import ExecTarget
-
-        return ExecTarget(self.pod.namespace, self.pod.name, self.pod.container)
-
-
-def _shell(script: str) -> list[str]:
-    return ["sh", "-c", script]
-
-
-@dataclass(frozen=True, slots=True)
 class Plan:
-    """What a copy will do, all questions answered."""
+    """What a copy will do, all questions answered.
 
+    :ivar request: what was asked for, with the Pods' own names.
+    """
+
+    clusters: tuple[Cluster, Cluster]
     request: CopyRequest
     source: End
     target: End
@@ -112,21 +67,21 @@ class Plan:
         Staging folders begin with them, so that a later copy to the same target knows what
         earlier ones have left.
         """
-        pod, placement = self.target.pod, self.placement
-        where = "\0".join((pod.namespace, pod.name, pod.container)).encode()
-        what = b"\0".join((placement.directory, placement.name, self.found.facts.top))
-        return hashlib.sha256(where + b"\0" + what).hexdigest()[:16]
+        placement = self.placement
+        what = (placement.directory, placement.name, self.found.facts.top)
+        return hashlib.sha256(b"\0".join((self.target.identity, *what))).hexdigest()[:16]
 
 
-def make(cluster: Cluster, request: CopyRequest) -> Plan:
-    """Ask both ends, and apply the directory rule."""
-    from kubectl_podcp.cluster import pods
+def make(clusters: tuple[Cluster, Cluster], request: CopyRequest) -> Plan:
+    """Ask both ends, and apply the directory rule.
 
-    def end(path: PodPath) -> End:
-        namespace = path.namespace or request.namespace
-        return End(cluster, pods.resolve(cluster, namespace, path.pod, request.container))
-
-    source, target = both(lambda: end(request.source), lambda: end(request.destination))
+    :param clusters: the source's and the destination's; one object where they are one.
+    """
+    (source, source_path), (target, target_path) = both(
+        lambda: find(clusters, request, request.source, request.source_container),
+        lambda: find(clusters, request, request.destination, request.dest_container),
+    )
+    request = replace(request, source=source_path, destination=target_path)
     ask_source = scripts.probe_source(request.source.path)
     ask_target = scripts.probe_target(request.destination.path, request.source.name)
     said, answered = both(
@@ -141,10 +96,76 @@ def make(cluster: Cluster, request: CopyRequest) -> Plan:
         request.destination,
         there.facts,
         no_target_directory=request.no_target_directory,
+        must_exist=request.into,
     )
-    if _same(source.pod, target.pod):
+    if request.files_from is not None and found.facts.kind is not Kind.DIRECTORY:
+        raise SourceError(
+            f"{request.source} is not a directory, and --files-from names what is in one",
+            advice="a link to a directory is followed where a slash ends it",
+        )
+    check_verify(request, there)
+    if source.is_same(target):
         _check_not_into_itself(found, placement)
-    return Plan(request, source, target, found, there, placement)
+    plan = Plan(clusters, request, source, target, found, there, placement)
+    _log(plan)
+    return plan
+
+
+def find(
+    clusters: tuple[Cluster, Cluster], request: CopyRequest, path: Path, container: str | None
+) -> tuple[End, Path]:
+    """Return the end that ``path``, one of the request's two, is at, and the path there."""
+    if not isinstance(path, PodPath):
+        return LocalEnd(), path
+    from kubectl_podcp.cluster import pods
+
+    cluster = clusters[0 if path is request.source else 1]
+    namespace = path.namespace or request.namespace
+    container = container or request.container
+    try:
+        pod = pods.resolve(cluster, namespace, path.pod, container, path.resource)
+    except PodcpError as error:
+        if clusters[0] is not clusters[1] and cluster.context:
+            error.happened += f' (context "{cluster.context}")'
+        raise
+    taken = path.owner if path.kind else None
+    return PodEnd(cluster, pod, taken), path.in_pod(pod.name)
+
+
+def check_verify(request: CopyRequest, there: probe.Target) -> None:
+    """Refuse to verify where that cannot be done."""
+    if request.verify and not there.sha256:
+        raise DestinationRefused(
+            f"there is no sha256sum, and no openssl, {request.destination.where}",
+            advice="without --verify, a copy needs neither",
+        )
+
+
+def renewed(plan: Plan) -> Plan:
+    """Return the plan for another try: the same one, unless a container is another by now.
+
+    One that was restarted, or whose Pod was made anew, has lost what was staged in it, and other
+    files may be there. As long as the destination's is the same, its target is too: a copy that
+    was put in place, unbeknown to us, must not move the next one into itself.
+    """
+    source, target = both(plan.source.current, plan.target.current)
+    if target != plan.target:
+        return make(plan.clusters, plan.request)
+    if source != plan.source:
+        said = source.run(scripts.probe_source(plan.request.source.path), PROBE_TIMEOUT)
+        return replace(plan, source=source, found=probe.source(said, plan.request.source))
+    return plan
+
+
+def _log(plan: Plan) -> None:
+    here, there = plan.found.facts, plan.there.facts
+    stands, comes = paths.join(here.directory, here.top), plan.placement.path
+    said = "source: %s, tar: %s; %s is there: %s"
+    told = (plan.source, plan.found.tar.value, printable(stands), here.kind.value)
+    log.log(CHOICES, said, *told)
+    said = "destination: %s, tar: %s; comes to stand at %s, the path given is: %s"
+    told = (plan.target, plan.there.tar.value, printable(comes), there.kind.value)
+    log.log(CHOICES, said, *told)
 
 
 def both(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
@@ -178,19 +199,15 @@ def both(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
     return result[0], other
 
 
-def _same(one: Pod, other: Pod) -> bool:
-    return (one.namespace, one.name, one.container) == (
-        other.namespace,
-        other.name,
-        other.container,
-    )
-
-
 def _check_not_into_itself(found: probe.Source, placement: Placement) -> None:
     source = paths.join(found.facts.directory, found.facts.top)
     if placement.path == source:
-        raise DestinationRefused(f"{printable(source)} is already there: source and target are one")
+        raise DestinationRefused(
+            f"{printable(source)} is already there: source and target are one",
+            advice="copy to another name or directory",
+        )
     if (placement.directory + b"/").startswith(source + b"/"):
         raise DestinationRefused(
-            f"cannot copy {printable(source)} into itself, {printable(placement.path)}"
+            f"cannot copy {printable(source)} into itself, {printable(placement.path)}",
+            advice="copy to a directory that is not in it",
         )

@@ -1,0 +1,205 @@
+"""Several copies in one run: what their words mean, and that one which fails hurts no other.
+
+The order of things: what the command line alone tells is wrong, wildcards, the plan of each copy,
+then one copy after the other, each proved by itself. Nothing is copied before all plans are made,
+and nothing at all where the destination cannot take any. Raises :class:`PodcpError` for what
+concerns all of them; what concerns one is its :class:`Failure`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from kubectl_podcp import globs
+from kubectl_podcp import plan as plans
+from kubectl_podcp.copy import carry_out, clusters, perform, rehearse
+from kubectl_podcp.ends import PodEnd
+from kubectl_podcp.errors import Interrupted, NoDirectory, PodcpError, UsageError, printable
+from kubectl_podcp.paths import GRAMMAR, PodPath
+from kubectl_podcp.plan import Plan
+from kubectl_podcp.rehearsal import Rehearsal
+from kubectl_podcp.report import Failure, Result, Tally
+from kubectl_podcp.request import DEFAULTS, Access, CopyRequest, Options
+
+if TYPE_CHECKING:  # imported where it is used: it is what start-up takes its time for
+    from kubectl_podcp.cluster.kubeconfig import Cluster
+
+Clusters = dict[Access, "Cluster"]
+
+
+def copy_all(
+    sources: Sequence[str | bytes],
+    destination: str | bytes,
+    options: Options = DEFAULTS,
+    *,
+    tally: Tally | None = None,
+    on_notice: Callable[[str], None] | None = None,
+    on_result: Callable[[Result], None] | None = None,
+) -> list[Result]:
+    """Copy files and trees to one destination, each as :func:`copy` does.
+
+    :param sources: each as for :func:`copy`; wildcards in a path in a Pod stand for what is there.
+    :param destination: a directory that exists, where there are several sources.
+    :param tally: of the copy at hand; any thread may read it.
+    :param on_notice: is told what a user should know, a sentence each, as it turns up.
+    :param on_result: is told how each of several copies ended, as it ends.
+    :returns: how each copy ended, in order.
+    :raises PodcpError: nothing was copied; or there was one copy alone, and it failed; or a signal
+        came.
+    """
+    asked = [CopyRequest.of(each, destination, options) for each in sources]
+    if not asked:
+        raise UsageError("there is no source", advice=f"a path is written {GRAMMAR}")
+    _check(asked)
+    notice, told = on_notice or (lambda _: None), on_result or (lambda _: None)
+    tally, known = tally or Tally(), Clusters()
+    found = list[CopyRequest | Failure]()
+    for request in asked:
+        try:
+            found += _expanded(request, known, notice)
+        except PodcpError as error:
+            if len(asked) == 1 or isinstance(error, Interrupted):
+                raise
+            found.append(_failure(request, error))
+    if len(found) == 1 and isinstance(found[0], CopyRequest):
+        return [carry_out(found[0], tally, notice, known)]
+    _check([each for each in found if isinstance(each, CopyRequest)])
+    planned = _planned(found, known)
+    notice = _once(notice, [each for each in planned if isinstance(each, Plan)])
+    results = list[Result]()
+    for each in planned:
+        result = _performed(each, tally, notice) if isinstance(each, Plan) else each
+        told(result)
+        results.append(result)
+    return results
+
+
+def rehearse_all(
+    sources: Sequence[str | bytes],
+    destination: str | bytes,
+    options: Options,
+    on_notice: Callable[[str], None],
+) -> list[Rehearsal]:
+    """Ask what :func:`copy_all` asks before it creates anything; return what it would do.
+
+    :raises PodcpError: one of the copies would fail.
+    """
+    asked = [CopyRequest.of(each, destination, options) for each in sources]
+    _check(asked)
+    if asked[0].is_stream:
+        raise UsageError(
+            "--dry-run says what is run at two places, and - is neither",
+            advice="leave it out",
+        )
+    known = Clusters()
+    found = [each for request in asked for each in _expanded(request, known, on_notice)]
+    _check(found)
+    several = len(found) > 1
+    return [rehearse(replace(each, into=several), on_notice, known) for each in found]
+
+
+def _check(requests: Sequence[CopyRequest]) -> None:
+    """Check what can be wrong with several sources that is not with one.
+
+    :raises UsageError: something is.
+    """
+    if len(requests) < 2:
+        return
+    first = requests[0]
+    if first.no_target_directory:
+        raise UsageError(
+            "with several sources, the destination cannot be each of them",
+            advice="leave out -T (--no-target-directory), or name one source",
+        )
+    if any(request.is_stream for request in requests):
+        raise UsageError(
+            "- stands for one stream, and there are several sources",
+            advice="for one archive of several directories, name the directory that they are in",
+        )
+    if first.files_from is not None:
+        raise UsageError(
+            "--files-from names what is in one source, and there are several",
+            advice="name one directory, or copy them one by one",
+        )
+    names = dict[bytes, CopyRequest]()
+    for request in requests:
+        source = request.source
+        other = None if source.is_contents else names.setdefault(source.name, request)
+        if other is not None and other is not request:
+            raise UsageError(
+                f"{other.source} and {source} would both become "
+                f"'{printable(source.name)}' in {request.destination}",
+                advice="copy one of them by itself, under another name",
+            )
+
+
+def _expanded(
+    request: CopyRequest, known: Clusters, notice: Callable[[str], None]
+) -> list[CopyRequest]:
+    """Return a request for each of what a source with wildcards stands for.
+
+    :raises PodcpError: nobody can tell, or it stands for nothing.
+    """
+    path = request.source
+    if not globs.has_wildcards(path):
+        return [request]
+    assert isinstance(path, PodPath)
+    end, _ = plans.find(clusters(request, known), request, path, request.source_container)
+    assert isinstance(end, PodEnd)
+    for said in end.notices:
+        if said != end.pod.notice:  # which the plan tells
+            notice(said)
+    return [replace(request, source=each) for each in globs.expand(end, path)]
+
+
+def _planned(found: Sequence[CopyRequest | Failure], known: Clusters) -> list[Plan | Failure]:
+    """Make the plan of each copy.
+
+    :raises NoDirectory: the destination cannot take several.
+    """
+    planned, target = list[Plan | Failure](), None
+    for each in found:
+        if isinstance(each, Failure):
+            planned.append(each)
+            continue
+        request = replace(each, into=True, destination=target or each.destination)
+        try:
+            plan = plans.make(clusters(request, known), request)
+        except (Interrupted, NoDirectory):
+            raise
+        except PodcpError as error:
+            planned.append(_failure(request, error))
+        else:
+            planned.append(plan)
+            target = plan.request.destination  # all go to one Pod, where a workload was named
+    return planned
+
+
+def _performed(plan: Plan, tally: Tally, notice: Callable[[str], None]) -> Result:
+    tally.begin()
+    try:
+        return perform(plan, tally, notice, time.monotonic())
+    except Interrupted:
+        raise
+    except PodcpError as error:
+        return _failure(plan.request, error)
+
+
+def _failure(request: CopyRequest, error: PodcpError) -> Failure:
+    return Failure(str(request.source), str(request.destination), error)
+
+
+def _once(notice: Callable[[str], None], planned: Sequence[Plan]) -> Callable[[str], None]:
+    """Return what tells a notice, but those about a Pod only once."""
+    left = {said for plan in planned for end in (plan.source, plan.target) for said in end.notices}
+    of_pods = frozenset(left)
+
+    def tell(text: str) -> None:
+        if text not in of_pods or text in left:
+            left.discard(text)
+            notice(text)
+
+    return tell

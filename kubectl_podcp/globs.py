@@ -1,0 +1,54 @@
+"""Wildcards in a path in a container: the files that they stand for there.
+
+In: a path as it was typed, and the end where it is. Out: paths. Raises
+:class:`~kubectl_podcp.errors.PodcpError`. On this machine the user's own shell does this, so a
+local path is meant as it stands.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import replace
+
+from kubectl_podcp.ends import PodEnd
+from kubectl_podcp.errors import SourceError, SourceNotFound
+from kubectl_podcp.paths import Path, PodPath
+from kubectl_podcp.remote import scripts
+
+TIMEOUT = 60.0
+"""Seconds for reading the directories that a pattern leads through."""
+
+_WILDCARD = re.compile(rb"[*?\[]")
+
+
+def has_wildcards(path: Path) -> bool:
+    """Whether ``path`` may stand for several."""
+    return isinstance(path, PodPath) and _WILDCARD.search(path.path) is not None
+
+
+def expand(end: PodEnd, path: PodPath) -> list[Path]:
+    """Return the paths that ``path`` stands for, in that Pod; itself where there is such a file.
+
+    :raises SourceNotFound: there is none.
+    :raises SourceError: there are too many.
+    """
+    wildcard = _WILDCARD.search(path.path)
+    assert wildcard is not None
+    at = path.path.rfind(b"/", 0, wildcard.start()) + 1
+    directory, pattern = path.path[:at], path.path[at:]
+    nonce = os.urandom(16).hex()
+    said = end.run(scripts.expand(directory, pattern, nonce), TIMEOUT, scripts.LISTING)
+    *names, last = said.split(b"\0")
+    if last != b"podcp-%b end" % nonce.encode():
+        raise SourceError(
+            f"{path} stands for more names than can be listed",
+            advice="copy the directory that they are in, or be more precise",
+        )
+    if not names:
+        raise SourceNotFound(
+            f"{path} does not exist, and no file there is called like it",
+            advice="as in any shell, no wildcard stands for a dot at the beginning of a name; a "
+            "relative path starts at the working directory",
+        )
+    return [replace(path, pod=end.pod.name, kind="", path=directory + name) for name in names]
