@@ -9,7 +9,7 @@ from kubectl_podcp.cli import main
 
 def run() -> None:
     """Run the command line and end the process with its exit code."""
-    sys.exit(main(sys.argv))
+    sys.exit(main(sys.argv, for_good=True))
 
 
 if __name__ == "__main__":

@@ -5,19 +5,35 @@ The only place that prints, and the only one that knows exit codes.
 
 from __future__ import annotations
 
-import argparse
+import json
+import logging
+import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, TextIO
 
-from kubectl_podcp._version import __version__
-from kubectl_podcp.errors import AccessError, Interrupted, PodcpError, UsageError, printable
-from kubectl_podcp.report import Report, Tally
-from kubectl_podcp.request import RETRIES, STALL_TIMEOUT, CopyRequest, pod_paths
+from kubectl_podcp import arguments, document, logs
+from kubectl_podcp.errors import (
+    AccessError,
+    Interrupted,
+    OutputFailed,
+    PodcpError,
+    TimedOut,
+    UsageError,
+    printable,
+)
+from kubectl_podcp.items import Collected, Lines
+from kubectl_podcp.report import Failure, Report, Result, Tally, total
+from kubectl_podcp.signals import Signals
+
+if TYPE_CHECKING:
+    from kubectl_podcp.rehearsal import Rehearsal
 
 COMPLETE = 0
 """Everything was copied, and that is proved."""
@@ -26,173 +42,371 @@ FAILED = 1
 USAGE = 2
 """The command line cannot be carried out as it stands."""
 PARTIAL = 3
-"""The source could not read some of what was asked for; the rest is complete."""
+"""Some of the source could not be read, or changed while it was; the rest is complete."""
 REFUSED = 4
 """The API server could not be reached, or did not let us in."""
 SIGNALLED = 128
-"""Plus the signal's number: 130 after Ctrl-C, 143 after SIGTERM."""
+"""Plus the signal's number: 130 after Ctrl-C, 143 after SIGTERM, 141 (SIGPIPE) when nobody reads
+our output any more."""
 
-EXAMPLES = """\
-Both containers need sh and tar (GNU, busybox, bsdtar or toybox).
+ERASE = "\r\x1b[K"
+"""Empties the line of a terminal on which the bar stands."""
 
-A destination that is a directory receives the source under its own name, as
-with GNU cp -r; -T makes the destination be the source, and SOURCE/. copies the
-contents of a directory.
+EACH = {"json": 1.0, "plain": 10.0}
+"""Seconds between two lines of ``--progress``."""
 
-examples:
-  # copy a tree from one Pod to another, into /srv/photos or as /srv/photos
-  {prog} shop/web-0:/data/photos backup/store-0:/srv/photos
-
-  # copy a file under another name
-  {prog} -n shop web-0:/etc/hosts web-1:/tmp/hosts.web-0
-
-  # copy the contents of a directory
-  {prog} web-0:/data/. web-1:/data
-
-exit codes:
-  0 complete, 1 failed, 2 usage, 3 partial (some of the source was unreadable),
-  4 no access to the API server, 130 and 143 after a signal
-"""
+AGAIN = 0.25
+"""Seconds after which an alarm comes again that a main thread about to wait slept over."""
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: Sequence[str], *, for_good: bool = False) -> int:
     """Carry out a command line and return its exit code; errors go to stderr, nothing is raised.
 
     :param argv: the program's name, then its arguments.
+    :param for_good: whether the process ends with it.
     """
+    stops = _Stops()
+    with Signals(stops, for_good=for_good) as signals:
+        return _main(argv, signals, stops)
+
+
+def _main(argv: Sequence[str], signals: Signals, stops: _Stops) -> int:
+    told = _Document()
     try:
-        with _signals():
-            return _run(argv)
+        with signals.heard():
+            conclude = _carry_out(argv, signals, stops, told)
+        code = conclude()
     except PodcpError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return exit_code(error)
+        told.error = error
+        _say(f"error: {error}")
+        code = exit_code(error)
     except Exception as error:
-        print(f"error: a bug in kubectl-podcp: {type(error).__name__}: {error}", file=sys.stderr)
-        return FAILED
+        told.error = error
+        said = printable(f"{type(error).__name__}: {error}")
+        _say(f"error: a bug in kubectl-podcp: {said}")
+        code = FAILED
+    try:
+        if arguments.wants_json(argv[1:]):
+            _print(told.text(code))
+        _flush()
+    except OutputFailed as error:
+        _say(f"error: {error}")
+        return code or exit_code(error)
+    return code
 
 
 def exit_code(error: PodcpError) -> int:
     """Return the exit code for an error."""
-    if isinstance(error, Interrupted):
+    if isinstance(error, Interrupted) and not isinstance(error, TimedOut):
         return SIGNALLED + error.signum
     if isinstance(error, UsageError):
         return USAGE
     return REFUSED if isinstance(error, AccessError) else FAILED
 
 
-class Parser(argparse.ArgumentParser):
-    """Raises :class:`UsageError` instead of printing usage and leaving."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, advice=f"see '{self.prog} --help'")
-
-
-def parser(prog: str) -> Parser:
-    """Return the parser of the command line."""
-    made = Parser(
-        prog=prog,
-        usage="%(prog)s [options] SOURCE DESTINATION",
-        description="Copy files between Pods, and say complete only when that is proved.",
-        epilog=EXAMPLES.format(prog=prog),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    made.add_argument("source", metavar="SOURCE", help="[namespace/]pod:path")
-    made.add_argument("destination", metavar="DESTINATION", help="[namespace/]pod:path")
-    add = made.add_argument
-    add("-n", "--namespace", metavar="NAME", help="namespace of a Pod whose path names none")
-    add("-c", "--container", metavar="NAME", help="container in both Pods")
-    add("--context", metavar="NAME", help="context of the kubeconfig")
-    add("--kubeconfig", metavar="FILE", help="kubeconfig file")
-    add(
-        "-T",
-        "--no-target-directory",
-        action="store_true",
-        help="let DESTINATION be the source, even where a directory of that name exists",
-    )
-    add(
-        "--stall-timeout",
-        metavar="SECONDS",
-        type=float,
-        default=STALL_TIMEOUT,
-        help="fail when nothing moves for so long (60; 0 is never)",
-    )
-    add(
-        "--retries",
-        metavar="N",
-        type=int,
-        default=RETRIES,
-        help="try so often again after a failure that may pass (0)",
-    )
-    add(
-        "--partial",
-        action="store_true",
-        help="keep what arrived when the copy fails; the same command then goes on",
-    )
-    add("-q", "--quiet", action="store_true", help="print errors only")
-    add("--version", action="version", version=f"%(prog)s {__version__}")
-    return made
-
-
-def _run(argv: Sequence[str]) -> int:
+def _carry_out(
+    argv: Sequence[str], signals: Signals, stops: _Stops, told: _Document
+) -> Callable[[], int]:
+    """Do what is asked for; return what says how it ended."""
     is_plugin = Path(argv[0]).name.startswith("kubectl-")
-    options = parser("kubectl podcp" if is_plugin else "kubectl-podcp").parse_args(argv[1:])
-    from kubectl_podcp import progress
-    from kubectl_podcp.copy import carry_out
+    prog = "kubectl podcp" if is_plugin else "kubectl-podcp"
+    said = arguments.parse(prog, argv[1:])
+    from kubectl_podcp import outputs
+    from kubectl_podcp.copies import copy_all, rehearse_all
 
-    request = CopyRequest(
-        *pod_paths(options.source, options.destination),
-        namespace=options.namespace,
-        container=options.container,
-        context=options.context,
-        kubeconfig=options.kubeconfig,
-        no_target_directory=options.no_target_directory,
-        stall_timeout=options.stall_timeout,
-        retries=options.retries,
-        partial=options.partial,
-    )
-    tally = Tally()
-    bar = sys.stderr.isatty() and not options.quiet
-    with progress.shown(tally, sys.stderr) if bar else nullcontext():
-        report = carry_out(request, tally, _ignore if options.quiet else _notice)
-    return _conclude(report, options.quiet)
+    began, options = time.monotonic(), arguments.options(said)
+    collected = Collected() if said.itemize and said.output else None
+    tally = Tally(watcher=collected)
+    on_notice = _ignore if said.quiet else _notice
+
+    def on_result(result: Result) -> None:
+        told.note(result, collected)
+        _tell(result, said.quiet)
+
+    with (
+        _log(said.v),
+        outputs.watched((sys.stdout, sys.stderr), signals.nobody_reads),
+        _progress("none" if said.dry_run else said.progress, tally, quiet=said.quiet),
+        _time_limit(said.timeout, stops),
+        told.failures(said.sources, said.destination),
+        _itemized(tally, stops) if said.itemize and not said.output else nullcontext(),
+    ):
+        if said.dry_run:
+            rehearsals = rehearse_all(said.sources, said.destination, options, on_notice)
+        else:
+            results = copy_all(
+                said.sources,
+                said.destination,
+                options,
+                tally=tally,
+                on_notice=on_notice,
+                on_result=on_result,
+            )
+    if said.dry_run:
+        return partial(_conclude_rehearsals, rehearsals, told, bool(said.output))
+    if len(results) == 1 and isinstance(results[0], Report):
+        told.note(results[0], collected)
+        return partial(_conclude, results[0], said.quiet, _say)
+    return partial(_conclude_all, results, said.quiet, time.monotonic() - began)
 
 
-def _conclude(report: Report, quiet: bool) -> int:
+def _conclude_rehearsals(rehearsals: Sequence[Rehearsal], told: _Document, quiet: bool) -> int:
+    for each in rehearsals:
+        told.copies.append(each.fields())
+        if not quiet:
+            _print(each.text())
+    return COMPLETE
+
+
+def _tell(result: Result, quiet: bool) -> None:
+    """Say how one of several copies ended."""
+    if isinstance(result, Failure):
+        _above_the_bar(f"error: {result.message()}")
+    else:
+        _conclude(result, quiet, _above_the_bar)
+
+
+def _conclude_all(results: Sequence[Result], quiet: bool, seconds: float) -> int:
+    made = [each for each in results if isinstance(each, Report)]
+    whole = sum(each.status == "complete" for each in made)
+    if whole < len(results) or not quiet:
+        _say(total(results, seconds))
+    if whole == len(results):
+        return COMPLETE
+    if made:
+        return PARTIAL
+    first = results[0]
+    assert isinstance(first, Failure)
+    return exit_code(first.error)
+
+
+def _progress(how: str, tally: Tally, *, quiet: bool) -> AbstractContextManager[None]:
+    """Let it be seen how far a copy is."""
+    from kubectl_podcp import progress, pulse
+
+    if sys.stderr is None:
+        return nullcontext()
+    if how == "json":
+        return pulse.lines(tally, sys.stderr, pulse.machine, EACH[how], last=True)
+    if how == "plain":
+        return pulse.lines(tally, sys.stderr, pulse.plain, EACH[how])
+    if how == "auto" and _is_terminal(sys.stderr) and not quiet:
+        return _screen.bar(progress.shown(tally, sys.stderr))
+    return nullcontext()
+
+
+class _Screen:
+    """What must be written before a line, so that the bar is not in the way."""
+
+    def __init__(self) -> None:
+        self.erase = ""
+
+    @contextmanager
+    def bar(self, drawn: AbstractContextManager[None]) -> Iterator[None]:
+        """Say that a bar is ``drawn`` in this context."""
+        self.erase = ERASE
+        try:
+            with drawn:
+                yield
+        finally:
+            self.erase = ""
+
+
+_screen = _Screen()
+
+
+class _Stops(list[Callable[[], None]]):
+    """What wakes threads that are blocked where a closed session would not wake them."""
+
+    def __call__(self) -> None:
+        for each in self:
+            each()
+
+
+class _Document:
+    """What ``-o json`` will print.
+
+    :ivar copies: what it says of each copy.
+    :ivar error: what went wrong; where there was one copy alone it is said of that.
+    """
+
+    def __init__(self) -> None:
+        self.copies: list[dict[str, object]] = []
+        self.error: Exception | None = None
+        self._is_noted = False
+
+    def note(self, result: Result, collected: Collected | None) -> None:
+        """Note how a copy ended."""
+        made = isinstance(result, Report)
+        self.copies.append(document.one(result, collected.items() if made and collected else None))
+
+    @contextmanager
+    def failures(self, sources: Sequence[str], destination: str) -> Iterator[None]:
+        """Note how a copy fails that is alone."""
+        try:
+            yield
+        except PodcpError as error:
+            if len(sources) == 1 and not self.copies and not isinstance(error, UsageError):
+                self.copies.append(document.one(Failure(sources[0], destination, error)))
+                self._is_noted = True
+            raise
+
+    def text(self, code: int) -> str:
+        """Return it, for a command that ends with ``code``."""
+        beside = None if self._is_noted else self.error
+        return json.dumps(document.whole(code, self.copies, beside), indent=2)
+
+
+def _conclude(report: Report, quiet: bool, say: Callable[[str], None]) -> int:
     partial = report.status == "partial"
     if partial:
         for line in report.stderr.splitlines():
-            print(f"  {printable(line)}", file=sys.stderr)
+            say(f"  {printable(line)}")
     if partial or not quiet:
-        print(report.summary(), file=sys.stderr)
+        say(report.summary())
     return PARTIAL if partial else COMPLETE
 
 
+@contextmanager
+def _itemized(tally: Tally, stops: _Stops) -> Iterator[None]:
+    """Print a line for each member that passes; the copy's thread must not wait for its reader
+    once the copy is to end."""
+    from kubectl_podcp.printer import Printer
+
+    try:
+        printer = Printer(sys.stdout)
+    except (AttributeError, OSError, ValueError):  # it is None, or closed, or no file
+        tally.watcher = Lines(_print)
+        yield
+        return
+
+    def tell(line: str) -> None:
+        if _screen.erase and _is_terminal(sys.stdout):
+            with suppress(AttributeError, OSError, ValueError):  # as in _say
+                sys.stderr.write(_screen.erase)
+                sys.stderr.flush()
+        with _writing():
+            printer.line(line)
+
+    stops.append(printer.stop)
+    tally.watcher = Lines(tell)
+    try:
+        yield
+    except BaseException:
+        with suppress(OutputFailed), _writing():
+            printer.close()
+        raise
+    with _writing():
+        printer.close()
+
+
+def _print(text: str) -> None:
+    """Write lines to stdout.
+
+    :raises OutputFailed: they cannot be written. A reader that went away is no such case: the watch
+        on the outputs ends the copy then.
+    """
+    with _writing():
+        encoding = sys.stdout.encoding or "utf-8"
+        said = f"{text}\n".encode(encoding, "backslashreplace").decode(encoding)
+        sys.stdout.write(said)
+        if _is_terminal(sys.stdout):
+            sys.stdout.flush()
+
+
+def _flush() -> None:
+    with _writing():
+        if sys.stdout is not None:
+            sys.stdout.flush()
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except (AttributeError, OSError, ValueError) as cause:  # None or closed; full, or nobody reads
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - as for stderr, below
+        if not isinstance(cause, BrokenPipeError):
+            raise OutputFailed(f"cannot write to stdout: {cause}") from None
+
+
+def _say(text: str) -> None:
+    """Write lines to stderr, at once; one that cannot be written must not end anything."""
+    try:
+        # Not print(): the bar, or another thread's line, could come between text and newline.
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+    except (AttributeError, OSError, ValueError):  # None or closed; full, or its reader has gone
+        # Python would try again at its end, and spoil the exit code.
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123, SIM115 - it lasts as long as we do
+
+
 def _notice(text: str) -> None:
-    erase = "\r\x1b[K" if sys.stderr.isatty() else ""  # the bar is drawn anew below it
-    print(f"{erase}{text}", file=sys.stderr)
+    _above_the_bar(printable(text))
+
+
+def _above_the_bar(text: str) -> None:
+    _say(f"{_screen.erase}{text}")  # it is drawn anew below
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    with suppress(OSError, ValueError):  # closed
+        return stream is not None and stream.isatty()
+    return False
 
 
 def _ignore(_text: str) -> None:
     """Say nothing."""
 
 
+class _Lines(logging.Handler):
+    """Log lines on stderr, above the bar. Blocks, as any writer, while their reader is slow."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; further ones of the same record are indented, so that none is forged."""
+        lines = map(printable, self.format(record).rstrip("\n").split("\n"))
+        _above_the_bar("\n    ".join(lines))
+
+
 @contextmanager
-def _signals() -> Iterator[None]:
-    """Turn the signals that ask a program to end into :class:`Interrupted`, in the main thread."""
-
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        for each in before:  # a second one ends us at once: both containers clean up by themselves
-            signal.signal(each, signal.SIG_DFL)
-        raise Interrupted(number)
-
-    before = {}
-    with suppress(ValueError):  # not the main thread: somebody else takes care of signals
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
-                before[number] = signal.signal(number, interrupt)
+def _log(verbosity: int) -> Iterator[None]:
+    """Let what the package logs be seen."""
+    if verbosity <= 0:
+        yield
+        return
+    ours, handler = logging.getLogger(__package__), _Lines()
+    line = "%(asctime)s.%(msecs)03d %(module)s: %(message)s"
+    handler.setFormatter(logging.Formatter(line, "%H:%M:%S"))
+    before = ours.level
+    ours.setLevel(logs.threshold(verbosity))
+    ours.addHandler(handler)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        ours.removeHandler(handler)
+        ours.setLevel(before)
+
+
+@contextmanager
+def _time_limit(seconds: float | None, stops: _Stops) -> Iterator[None]:
+    """Raise :class:`TimedOut` in the main thread when ``seconds`` have passed, as signals do."""
+    if seconds is None:
+        yield
+        return
+    is_over = False
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        nonlocal is_over
+        if not is_over:
+            is_over = True
+            stops()
+            raise TimedOut(seconds)
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
+    try:
+        yield
+    finally:
+        is_over = True
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

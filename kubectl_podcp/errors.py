@@ -12,10 +12,10 @@
     │   ├── Forbidden               403 with a Status: RBAC said no
     │   └── ProtocolRefused         403 without a body: no common exec protocol
     ├── ServerError             the API server or the kubelet               (exit 1)
-    │   ├── PodNotFound             no such Pod, or no such namespace
+    │   ├── PodNotFound             no such Pod, workload or namespace
     │   ├── PodNotRunning           a Pod or container that is not running
     │   ├── ContainerNotFound       no such container in the Pod
-    │   ├── ServerUnavailable       5xx: it may be well again soon
+    │   ├── ServerUnavailable       5xx, 429: it may be well again soon
     │   ├── ExecFailed              the command could not be started (no sh, no tar)
     │   └── ConnectionLost          the session ended before its status
     ├── SourceError             what is copied                              (exit 1)
@@ -26,10 +26,14 @@
     │   └── UnsafeMember            a member that no destination should unpack
     ├── DestinationError        where it goes                               (exit 1)
     │   ├── DestinationRefused      the target cannot receive the source
+    │   │   └── NoDirectory             which several sources need
     │   ├── DestinationFailed       its tar failed, or placing the result did
     │   │   └── DestinationKilled       by a signal
+    │   ├── Mismatch                it arrived, but is not what passed
     │   └── NotAcknowledged         no proof that everything arrived
+    ├── OutputFailed            stdout could not be written                 (exit 1)
     └── Interrupted             a signal                                    (128 + n)
+        └── TimedOut                or the limit of --timeout, which exits with 1
 
 An error says three things: what happened, what is on the destination now, what to do next.
 Text that came from a container or a server is escaped by :func:`printable` when it is printed,
@@ -69,7 +73,9 @@ class PodcpError(Exception):
 
     def __str__(self) -> str:
         said = [f"  {printable(line)}" for line in self.stderr.splitlines()]
-        return "\n".join(part for part in (self.happened, *said, self.left, self.advice) if part)
+        told = "\n".join(part for part in (self.happened, *said, self.left, self.advice) if part)
+        # What happened may be in a server's own words, which quote the container's.
+        return "\n".join(map(printable, told.split("\n")))
 
 
 class UsageError(PodcpError):
@@ -128,13 +134,13 @@ class ServerError(PodcpError):
 
 
 class PodNotFound(ServerError):
-    """No such Pod, or no such namespace."""
+    """No such Pod, no such namespace, or no Pod of what was named instead of one."""
 
     code = "pod-not-found"
 
 
 class PodNotRunning(ServerError):
-    """The Pod or the container exists, but nothing can be run in it."""
+    """The Pod or the container exists, but nothing can be run in it; or no Pod is ready."""
 
     code = "pod-not-running"
     retryable = True
@@ -216,6 +222,12 @@ class DestinationRefused(DestinationError):
     code = "destination-refused"
 
 
+class NoDirectory(DestinationRefused):
+    """The target must be a directory that exists, and is none."""
+
+    code = "no-directory"
+
+
 class DestinationFailed(DestinationError):
     """The destination's tar, or putting the result in place, failed."""
 
@@ -229,11 +241,23 @@ class DestinationKilled(DestinationFailed):
     retryable = True
 
 
+class Mismatch(DestinationError):
+    """What the destination unpacked is not what went through the relay; nothing was replaced."""
+
+    code = "mismatch"
+
+
 class NotAcknowledged(DestinationError):
     """The destination never proved that everything arrived."""
 
     code = "not-acknowledged"
     retryable = True
+
+
+class OutputFailed(PodcpError):
+    """What was asked for on stdout could not be written there."""
+
+    code = "output"
 
 
 class Interrupted(PodcpError):
@@ -247,6 +271,18 @@ class Interrupted(PodcpError):
     def __init__(self, signum: int, *, left: str = "") -> None:
         super().__init__("interrupted", left=left)
         self.signum = signum
+
+
+class TimedOut(Interrupted):
+    """The copy was not done within ``--timeout``; whoever waits is woken as by a signal."""
+
+    code = "timed-out"
+    ALARM = 14
+
+    def __init__(self, seconds: float, *, left: str = "") -> None:
+        super().__init__(self.ALARM, left=left)
+        self.happened = f"not done within {seconds:g} s"
+        self.advice = "give it more --timeout"
 
 
 def printable(text: str | bytes) -> str:

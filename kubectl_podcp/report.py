@@ -7,14 +7,28 @@ shows a figure that is a moment old.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from kubectl_podcp.archive.headers import DIRECTORY, Member
-from kubectl_podcp.errors import printable
+from kubectl_podcp.errors import PodcpError, printable
 
 MAX_NOTICES = 20
 """Notices about members that are kept; the others are counted."""
+
+
+class Watcher(Protocol):
+    """Who wants to know what passes, and not only how much; see :mod:`kubectl_podcp.items`."""
+
+    def restart(self) -> None:
+        """Another copy begins."""
+
+    def begin(self, staged: Iterable[Member]) -> None:
+        """An attempt begins, with these files there already."""
+
+    def add(self, member: Member) -> None:
+        """A member passes."""
 
 
 @dataclass(slots=True)
@@ -28,8 +42,12 @@ class Tally:
     :ivar received: bytes that came from the source, in all attempts.
     :ivar sent: bytes of archives that went to the destination, in all attempts.
     :ivar total: bytes expected where that is known, else None.
+    :ivar up_to_date: files that need not be sent, since they are there as they are.
     :ivar notices: what a user should know about members that did not go as they were.
     :ivar more_notices: how many such there were that ``notices`` has no room for.
+    :ivar verifying: whether all has passed, and is read again at the destination.
+    :ivar read_again: files that were.
+    :ivar watcher: is told each member as it passes.
     """
 
     files: int = 0
@@ -39,12 +57,31 @@ class Tally:
     received: int = 0
     sent: int = 0
     total: int | None = None
+    up_to_date: int = 0
     notices: list[str] = field(default_factory=list)
     more_notices: int = 0
+    verifying: bool = False
+    read_again: int = 0
+    watcher: Watcher | None = None
 
-    def begin_again(self, files: int = 0, size: int = 0) -> None:
-        """Begin an attempt, with so many files and bytes there already."""
+    @property
+    def passed(self) -> int:
+        """Bytes of ``total`` that came, where that is known; an archive is more than its file."""
+        return min(self.relayed, self.total) if self.total else self.relayed
+
+    def begin(self) -> None:
+        """Begin another copy."""
+        self.received = self.sent = 0
+        self.total = None
+        if self.watcher is not None:
+            self.watcher.restart()
+        self.begin_again()
+
+    def begin_again(self, files: int = 0, size: int = 0, up_to_date: int = 0) -> None:
+        """Begin an attempt, with so many files and bytes staged, and files up to date."""
         self.files, self.directories, self.size, self.relayed = files, 0, size, size
+        self.up_to_date = up_to_date
+        self.verifying, self.read_again = False, 0
         self.notices.clear()
         self.more_notices = 0
 
@@ -68,17 +105,21 @@ class Tally:
 class Report:
     """A copy that was proved complete.
 
-    :ivar status: ``partial`` where the source could not read some of what was asked for: what
-        was copied is complete, ``stderr`` says what is missing.
+    :ivar status: ``partial`` where the source could not read some of what was asked for, or where
+        it changed meanwhile: what else was copied is complete, ``stderr`` says what it is.
     :ivar source: and ``destination``: as asked for.
     :ivar target: physical path at which the copy stands.
     :ivar size: bytes of file contents.
     :ivar seconds: from the first to the last step, probes included.
-    :ivar protocols: exec subprotocols of the source's and the destination's session.
+    :ivar protocols: exec subprotocols of the source's and the destination's session; empty where
+        nothing had to be sent.
     :ivar received: bytes that came from the source, in all attempts.
     :ivar sent: bytes of archives that went to the destination, in all attempts.
     :ivar retries: attempts that failed before.
+    :ivar up_to_date: files that were not sent, since they were there as they are.
     :ivar notices: what a user should know, in order.
+    :ivar verified: whether the contents of every file but those up to date were read again at the
+        destination, and were what had passed.
     """
 
     status: Literal["complete", "partial"]
@@ -93,18 +134,67 @@ class Report:
     received: int = 0
     sent: int = 0
     retries: int = 0
+    up_to_date: int = 0
     notices: tuple[str, ...] = ()
     stderr: bytes = b""
+    verified: bool = False
 
     def summary(self) -> str:
         """Return the one line that a user reads at the end."""
         rate = human_size(self.size / self.seconds if self.seconds else 0)
-        files = "1 file" if self.files == 1 else f"{self.files:,} files"
+        files = count_files(self.files)
         again = {0: "", 1: ", after 1 retry"}.get(self.retries, f", after {self.retries} retries")
+        current = f", {self.up_to_date:,} up to date" if self.up_to_date else ""
+        verified = ", sha256 verified" if self.verified else ""
         return (
             f"{self.status}: {files}, {human_size(self.size)} in {self.seconds:.1f} s "
-            f"({rate}/s, at {printable(self.target)}{again})"
+            f"({rate}/s, at {printable(self.target)}{again}{current}{verified})"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One of several copies, which failed.
+
+    :ivar source: and ``destination``: as asked for.
+    """
+
+    source: str
+    destination: str
+    error: PodcpError
+
+    def message(self) -> str:
+        """Return what a user reads; it begins with what was to be copied, where the error's own
+        words do not name that."""
+        said = str(self.error)
+        return said if self.source in said else f"{self.source}: {said}"
+
+
+Result = Report | Failure
+"""How one copy of several ended."""
+
+
+def total(results: Sequence[Result], seconds: float) -> str:
+    """Return the last line of a run of several copies."""
+    made = [each for each in results if isinstance(each, Report)]
+    whole = sum(each.status == "complete" for each in made)
+    if whole == len(results):
+        status, copies = "complete", f"{whole:,} copies"
+    else:
+        status = "partial" if made else "failed"
+        copies = f"{whole:,} of {len(results):,} copies complete"
+    files, size = sum(each.files for each in made), sum(each.size for each in made)
+    current = sum(each.up_to_date for each in made)
+    return (
+        f"{status}: {copies}, {count_files(files)}, {human_size(size)} in {seconds:.1f} s "
+        f"({human_size(size / seconds if seconds else 0)}/s"
+        f"{f', {current:,} up to date' if current else ''})"
+    )
+
+
+def count_files(files: int) -> str:
+    """Return how many files there are, in words."""
+    return "1 file" if files == 1 else f"{files:,} files"
 
 
 def human_size(size: float) -> str:

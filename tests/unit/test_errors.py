@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kubectl_podcp import errors
-from kubectl_podcp.errors import Interrupted, PodcpError, printable
+from kubectl_podcp.errors import Interrupted, PodcpError, TimedOut, printable
 
 CLASSES: dict[str, type[PodcpError]] = {
     name: value
@@ -44,10 +46,14 @@ CODES = {
     "UnsafeMember": "unsafe-member",
     "DestinationError": "destination",
     "DestinationRefused": "destination-refused",
+    "NoDirectory": "no-directory",
     "DestinationFailed": "destination-failed",
     "DestinationKilled": "destination-killed",
+    "Mismatch": "mismatch",
     "NotAcknowledged": "not-acknowledged",
+    "OutputFailed": "output",
     "Interrupted": "interrupted",
+    "TimedOut": "timed-out",
 }
 """What machines read. A code that was released never changes."""
 
@@ -113,6 +119,18 @@ def test_stderr_stays_as_it_came_and_is_escaped_when_it_is_printed() -> None:
     assert str(error) == "it broke\n  a\\x1b[2J\\xff\n  b"
 
 
+def test_what_a_server_says_is_escaped_when_it_is_printed() -> None:
+    """It may quote what runs in a container, or be a proxy's page."""
+    error = PodcpError("exec: \x1b]0;evil\x07\nmore\r", left="\x9b31m", advice="\u202etry")
+    assert error.happened == "exec: \x1b]0;evil\x07\nmore\r"
+    assert str(error) == "exec: \\x1b]0;evil\\x07\nmore\\x0d\n\\x9b31m\n\\u202etry"
+
+
+def test_an_end_by_the_clock_says_after_how_long() -> None:
+    error = TimedOut(90.0, left="nothing was changed")
+    assert str(error) == "not done within 90 s\nnothing was changed\ngive it more --timeout"
+
+
 def test_an_interruption_knows_its_signal() -> None:
     error = Interrupted(15, left="nothing was changed")
     assert error.signum == 15
@@ -151,3 +169,31 @@ def test_whatever_came_is_safe_to_print(text: str | bytes) -> None:
 @given(st.text(st.characters(codec="utf-8")).filter(str.isprintable))
 def test_what_is_printable_stays(text: str) -> None:
     assert printable(text) == printable(text.encode()) == text
+
+
+USERS = {
+    "UsageError",
+    "KubeconfigError",
+    "PodNotFound",
+    "PodNotRunning",
+    "ContainerNotFound",
+    "SourceError",
+    "SourceNotFound",
+    "UnsafeMember",
+    "DestinationRefused",
+}
+"""Errors about which whoever typed the command line can do something."""
+
+
+def test_who_can_do_something_about_an_error_is_told_what() -> None:
+    """Each place that raises one of these says what to do about it."""
+    root = Path(errors.__file__).parent
+    raised = [
+        (f"{path.relative_to(root)}:{call.lineno}", call)
+        for path in sorted(root.rglob("*.py"))
+        for call in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") in USERS
+    ]
+    assert len(raised) > 30
+    silent = [at for at, call in raised if "advice" not in {each.arg for each in call.keywords}]
+    assert silent == []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import pty
 import threading
 from collections.abc import Callable, Iterator
 
@@ -82,6 +84,7 @@ def tally(**fields: int) -> Tally:
         (tally(files=1, relayed=2048), 512.0, "1 file  2.0 KiB  512 B/s"),
         (tally(files=1234, relayed=3 * MIB), MIB, "1,234 files  3.0 MiB  1.0 MiB/s"),
         (tally(files=1, relayed=512, total=0), 1.0, "1 file  512 B  1 B/s"),
+        (tally(files=1234, verifying=1, read_again=9), 1.0, "verifying  9 of 1,234 files"),
         (tally(total=MIB), 0.0, f"[{' ' * 24}]   0%  0 B of 1.0 MiB  0 B/s"),
         (
             tally(total=4 * MIB, relayed=MIB),
@@ -144,6 +147,19 @@ def test_the_line_never_wraps(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(map(len, terminal.rows)) == 19
 
 
+def test_a_terminal_that_nobody_told_its_size_is_as_wide_as_any(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A new pseudo-terminal has no columns."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    ours, theirs = pty.openpty()
+    try:
+        with os.fdopen(theirs, "w") as terminal:
+            assert progress._columns(terminal) == 80
+    finally:
+        os.close(ours)
+
+
 @pytest.mark.parametrize("error", [BrokenPipeError(32, "gone"), OSError(5, "gone"), ValueError()])
 def test_a_terminal_that_went_away_does_no_harm(
     error: Exception, monkeypatch: pytest.MonkeyPatch
@@ -181,3 +197,18 @@ def test_a_copy_that_ends_at_once_draws_nothing(monkeypatch: pytest.MonkeyPatch)
 def _shown_while(terminal: Terminal, work: Callable[[], None]) -> None:
     with shown(tally(), terminal):
         work()
+
+
+def test_a_signal_that_comes_while_the_thread_starts_leaves_none_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may leave start() by its exception, and the thread runs all the same."""
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise Interrupted(2)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(Interrupted), shown(tally(), Terminal()):
+        raise AssertionError("not reached")

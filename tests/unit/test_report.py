@@ -75,6 +75,16 @@ def test_each_tally_has_its_own_notices() -> None:
             {"files": 1_234_567, "status": "partial"},
             "partial: 1,234,567 files, 13.5 MiB in 2.0 s (6.8 MiB/s, at /b)",
         ),
+        (
+            {"up_to_date": 5_490, "retries": 1},
+            "complete: 1 file, 13.5 MiB in 2.0 s "
+            "(6.8 MiB/s, at /b, after 1 retry, 5,490 up to date)",
+        ),
+        (
+            {"verified": True, "retries": 1},
+            "complete: 1 file, 13.5 MiB in 2.0 s "
+            "(6.8 MiB/s, at /b, after 1 retry, sha256 verified)",
+        ),
         ({"seconds": 0.0, "size": 7}, "complete: 1 file, 7 B in 0.0 s (0 B/s, at /b)"),
         (
             {"target": b"/\x1b]0;x\xff", "size": 1},

@@ -1,0 +1,318 @@
+"""The command line's words and flags, and its help.
+
+In: arguments. Out: a namespace of what was said, and the :class:`Options` in it. Raises
+:class:`UsageError`. The name of a flag is that of the option's field.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import NoReturn
+
+from kubectl_podcp import lists
+from kubectl_podcp._version import __version__
+from kubectl_podcp.bandwidth import rate
+from kubectl_podcp.errors import UsageError, printable
+from kubectl_podcp.hints import hint
+from kubectl_podcp.overrides import Overrides, seconds
+from kubectl_podcp.paths import GRAMMAR
+from kubectl_podcp.request import RETRIES, STALL_TIMEOUT, Options
+
+PATHS = f"""\
+Copy files between Pods, or a Pod and this machine; complete means proved.
+
+paths:
+  SOURCE                     {GRAMMAR}; or deploy/web for pod
+  DESTINATION                the same; a directory where there are more SOURCEs
+  -                          stdin as SOURCE, stdout as DESTINATION
+"""
+
+EXAMPLES = """\
+Both ends need sh and tar (GNU, busybox, bsdtar or toybox).
+A destination that is a directory receives the source under its own name, as
+with GNU cp -r; -T makes the destination be the source, as kubectl cp does from
+a Pod, and SOURCE/. copies the contents of a directory.
+
+examples:
+  # copy a tree from one Pod to another, into /srv/photos or as /srv/photos
+  {prog} shop/web-0:/data/photos backup/store-0:/srv/photos
+  # copy a file under another name
+  {prog} -n shop web-0:/etc/hosts web-1:/tmp/hosts.web-0
+  # from this machine to a Pod, and back
+  {prog} ./photos shop/web-0:/data
+  {prog} shop/web-0:/data/photos ~/backup
+  # copy the contents of a directory
+  {prog} web-0:/data/. web-1:/data
+"""
+
+EXIT_CODES = """
+exit codes:
+  0 complete, 1 failed, 2 usage, 3 partial (some of it could not be copied),
+  4 no access to the API server, 130 and 143 after a signal, 141 output unread
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises :class:`UsageError` instead of printing usage and leaving."""
+
+    def error(self, message: str) -> NoReturn:
+        meant = hint(message, self._option_string_actions, self.prog)
+        see = f"see '{self.prog} --help'"
+        raise UsageError(message, advice=f"{meant}; {see}" if meant else see)
+
+
+class _HelpAll(argparse.Action):
+    """``--help-all``."""
+
+    def __call__(self, made: argparse.ArgumentParser, *_: object) -> NoReturn:
+        sys.stdout.write(parser(made.prog, everything=True).format_help())
+        made.exit()
+
+
+def parse(prog: str, words: Sequence[str]) -> argparse.Namespace:
+    """Return what the command line says; flags may stand before, between and behind the paths.
+
+    :raises UsageError: it cannot be understood.
+    """
+    made = parser(prog)
+    words = list(words)
+    end = words.index("--") if "--" in words else len(words)
+    # argparse would give all of the sources to the first path, or take them in one piece.
+    said, paths = made.parse_known_args(words[:end])
+    unknown = [word for word in paths if word.startswith("-") and word != "-"]
+    if unknown:
+        made.error(f"unrecognized arguments: {printable(' '.join(unknown))}")
+    paths += words[end + 1 :]
+    if len(paths) < 2:
+        missing = ("DESTINATION",) if paths else ("SOURCE", "DESTINATION")
+        made.error(f"the following arguments are required: {', '.join(missing)}")
+    *said.sources, said.destination = paths
+    if said.destination == "-" and (said.itemize or said.output):
+        raise UsageError(
+            "stdout is where the copy goes, and nothing else can be told there",
+            advice=f"leave out {'--itemize' if said.itemize else '-o'}; "
+            "--progress json tells scripts on stderr how far it is",
+        )
+    return said
+
+
+def parser(prog: str, *, everything: bool = False) -> Parser:
+    """Return the parser of the command line.
+
+    :param everything: whether its help has what few need, too.
+    """
+    made = Parser(
+        prog=prog,
+        usage="%(prog)s [options] SOURCE... DESTINATION",
+        description=PATHS,
+        epilog=EXAMPLES.format(prog=prog) + (EXIT_CODES if everything else ""),
+        formatter_class=functools.partial(
+            argparse.RawDescriptionHelpFormatter, max_help_position=32
+        ),
+        allow_abbrev=False,
+    )
+    add = made.add_argument
+    add("-n", "--namespace", metavar="NAME", help="namespace of a Pod whose path names none")
+    add("-c", "--container", metavar="NAME", help="container in both Pods")
+    add("--context", metavar="NAME", help="context of the kubeconfig")
+    add(
+        "-T",
+        "--no-target-directory",
+        action="store_true",
+        help="never copy into DESTINATION, but as it",
+    )
+    add(
+        "--retries",
+        metavar="N",
+        type=int,
+        default=RETRIES,
+        help="tries again after a failure (3; -1 is no end)",
+    )
+    add(
+        "--partial",
+        action="store_true",
+        help="after a failure, keep what arrived",
+    )
+    add(
+        "--update",
+        action="store_true",
+        help="leave out files that look the same there",
+    )
+    add(
+        "--checksum",
+        action="store_true",
+        help="leave out files of the same contents there",
+    )
+    add(
+        "--verify",
+        action="store_true",
+        help="read all again there, and compare the sha256",
+    )
+    add("-q", "--quiet", action="store_true", help="print errors only")
+    add("-v", "--v", metavar="N", type=int, default=0, help="log level, 0 to 9 (0)")
+    add("--version", action="version", version=f"%(prog)s {__version__}")
+    add("--help-all", action=_HelpAll, nargs=0, help="show all options, and the exit codes")
+    _add_rare(made, shown=everything)
+    return made
+
+
+_ENDS = """
+--source-container NAME  container in the source's Pod
+--dest-container NAME    container in the destination's Pod
+--source-context NAME    context of the source
+--dest-context NAME      context of the destination
+--source-kubeconfig FILE  kubeconfig of the source
+--dest-kubeconfig FILE   kubeconfig of the destination
+"""
+
+_KUBECTLS = """
+--kubeconfig FILE        kubeconfig file
+--cluster NAME           cluster of the kubeconfig
+--user NAME              user of the kubeconfig
+--token TOKEN            bearer token
+-s --server URL          address of the API server
+--certificate-authority FILE  who may vouch for the API server
+--client-certificate FILE  certificate to show it
+--client-key FILE        the certificate's key
+--tls-server-name NAME   name that its certificate must have
+"""
+
+
+def _add_rare(made: Parser, *, shown: bool) -> None:
+    """Add the options that few need; the help has them only where they are ``shown``."""
+
+    def told(text: str) -> str:
+        return text if shown else argparse.SUPPRESS
+
+    made.add_argument(
+        "--stall-timeout",
+        metavar="SECONDS",
+        type=float,
+        default=STALL_TIMEOUT,
+        help=told("fail when nothing moves for so long (60)"),
+    )
+    _add_selection(made.add_argument_group("some of a source"), told)
+    telling = made.add_argument_group("what is told")
+    telling.add_argument(
+        "--dry-run",
+        action="store_true",
+        help=told("ask and say what would be done, and create nothing"),
+    )
+    telling.add_argument(
+        "-o",
+        "--output",
+        metavar="json",
+        choices=("json",),
+        help=told("one JSON document on stdout at the end"),
+    )
+    telling.add_argument(
+        "--itemize",
+        action="store_true",
+        help=told("a line on stdout for all that is copied"),
+    )
+    telling.add_argument(
+        "--progress",
+        metavar="KIND",
+        choices=("auto", "plain", "none", "json"),
+        default="auto",
+        help=told("auto (a bar on a terminal), plain, none or json"),
+    )
+    made.add_argument(
+        "--timeout",
+        metavar="DURATION",
+        type=functools.partial(seconds, flag="--timeout"),
+        help=told("limit of the whole copy: 90, 1m30s"),
+    )
+    made.add_argument(
+        "--bwlimit",
+        metavar="RATE",
+        type=rate,
+        help=told("bytes per second that may be sent: 500K, 10M"),
+    )
+    ends = made.add_argument_group("one end only")
+    kubectls = made.add_argument_group("as kubectl has them")
+    for group, table in ((ends, _ENDS), (kubectls, _KUBECTLS)):
+        for line in table.strip().splitlines():
+            names, _, text = line.partition("  ")
+            *flags, metavar = names.split()
+            group.add_argument(*flags, metavar=metavar, help=told(text.strip()))
+    add = kubectls.add_argument
+    insecure = "--insecure-skip-tls-verify"
+    add(insecure, action="store_true", help=told("trust whatever API server answers"))
+    for value in ("true", "false"):  # argparse lets no flag have a value that may be left out
+        add(
+            f"{insecure}={value}",
+            dest="insecure_skip_tls_verify",
+            action="store_const",
+            const=value == "true",
+            help=argparse.SUPPRESS,
+        )
+    add("--as", dest="as_user", metavar="USER", help=told("user to act as, at both ends"))
+    add(
+        "--as-group",
+        dest="as_groups",
+        metavar="GROUP",
+        action="append",
+        default=[],
+        help=told("group to act as; may be repeated"),
+    )
+    add("--as-uid", metavar="UID", help=told("uid to act as"))
+    add(
+        "--request-timeout",
+        metavar="DURATION",
+        type=seconds,
+        help=told("limit of a request to the API server (8s)"),
+    )
+
+
+def _add_selection(group: argparse._ArgumentGroup, told: Callable[[str], str]) -> None:
+    add = group.add_argument
+    add(
+        "--exclude",
+        metavar="PATTERN",
+        type=os.fsencode,  # so that it is not taken for a file with patterns
+        action="append",
+        default=[],
+        help=told("leave out what matches, as in a .gitignore"),
+    )
+    add(
+        "--exclude-from",
+        dest="exclude",
+        metavar="FILE",
+        action="append",
+        help=told("leave out what a pattern in FILE matches"),
+    )
+    add("--files-from", metavar="FILE", help=told("copy only what FILE names; - is stdin"))
+    add("-0", "--null", action="store_true", help=told("in it, a NUL ends each name"))
+
+
+def wants_json(words: Sequence[str]) -> bool:
+    """Whether ``-o json`` is among words that may make no sense otherwise."""
+    if {"-ojson", "-o=json", "--output=json"}.intersection(words):
+        return True
+    pairs = itertools.pairwise(words)
+    return any(pair in (("-o", "json"), ("--output", "json")) for pair in pairs)
+
+
+def options(said: argparse.Namespace) -> Options:
+    """Return what the flags say of a copy; those that are left say how to talk about it."""
+    values = vars(said)
+    if said.null and said.files_from is None:
+        raise UsageError("--null says how names end, and there are none", advice="see --files-from")
+    over = {each.name: values[each.name] for each in fields(Overrides)}
+    rest = {each.name: values[each.name] for each in fields(Options) if each.name in values}
+    rest["exclude"] = tuple(
+        pattern
+        for each in said.exclude
+        for pattern in ([each] if isinstance(each, bytes) else lists.patterns(each))
+    )
+    if said.files_from is not None:
+        rest["files_from"] = tuple(lists.names(said.files_from, null=said.null))
+    overrides = Overrides(**{**over, "as_groups": tuple(over["as_groups"])})
+    return Options(**rest, overrides=overrides)
