@@ -7,7 +7,7 @@ import signal
 import sys
 from types import FrameType
 
-from . import binaries, lifecycle, requirements
+from . import binaries, daemons, lifecycle, pods, requirements
 from .layout import KUBECONFIG, ClusterError
 
 COMMANDS = {
@@ -15,6 +15,8 @@ COMMANDS = {
     "down": "take it down and remove its state",
     "status": "say what runs; the exit status is 0 if all of it does",
     "install": "install the Debian packages that are missing (root, apt-get)",
+    "kill": "end a daemon by a signal: kill NAME [SIGNAL], by default KILL",
+    "restart": "end a daemon, or a container (POD/CONTAINER), and wait until it is back",
     "kubeconfig": "print the path of its kubeconfig",
     "kubectl": "print the path of the kubectl that belongs to it",
 }
@@ -25,11 +27,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m tests.cluster")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in COMMANDS.items():
-        commands.add_parser(name, help=text, description=text)
-    command = parser.parse_args().command
+        made = commands.add_parser(name, help=text, description=text)
+        if name in ("kill", "restart"):
+            made.add_argument("name", help=f"one of: {', '.join(daemons.NAMES)}")
+        if name == "kill":
+            made.add_argument("signal", nargs="?", choices=("KILL", "TERM"), default="KILL")
+    options = parser.parse_args()
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        return _run(command)
+        return _run(options)
     except KeyboardInterrupt:
         return 130
     except ClusterError as error:
@@ -39,8 +45,13 @@ def main() -> int:
         return 1
 
 
-def _run(command: str) -> int:
-    if command == "up":
+def _run(options: argparse.Namespace) -> int:
+    command = options.command
+    if command in ("kill", "restart"):
+        _end(options.name, getattr(options, "signal", "KILL"))
+        if command == "restart" and "/" not in options.name:
+            daemons.start(options.name)
+    elif command == "up":
         lifecycle.up()
         print(f"export KUBECONFIG={KUBECONFIG}")
     elif command == "down":
@@ -52,6 +63,16 @@ def _run(command: str) -> int:
     else:
         print(KUBECONFIG if command == "kubeconfig" else binaries.KUBECTL)
     return 0
+
+
+def _end(name: str, signal_name: str) -> None:
+    pod, _, container = name.partition("/")
+    if container:
+        pods.kill_container(pod, container)
+    elif name not in daemons.NAMES:
+        raise ClusterError(f"no such daemon: {name}; there are {', '.join(daemons.NAMES)}")
+    else:
+        (daemons.kill if signal_name == "KILL" else daemons.stop)(name)
 
 
 def _status() -> int:

@@ -18,6 +18,9 @@ from . import certificates
 from .layout import INSIDE, KUBECONFIG, STATE, ClusterError
 
 NAMESPACE = "podcp-test"
+
+NAMESPACES = (NAMESPACE, "podcp-test-2")
+"""Each has all of the Pods, so that two processes can run the suite at once."""
 PAUSE_IMAGE = "docker.io/library/podcp-noshell:latest"
 
 USERS = {

@@ -8,6 +8,7 @@ Tests break the cluster on purpose with :func:`stop`, :func:`kill` and :func:`st
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import time
@@ -63,6 +64,13 @@ def stop(name: str) -> None:
     An API server first waits up to 60 s for its clients' connections.
     """
     _end(name, signal.SIGTERM)
+
+
+def terminate(name: str) -> None:
+    """Ask a daemon to end, and do not wait for it."""
+    pid = _pid(name)
+    if pid is not None:
+        os.kill(pid, signal.SIGTERM)
 
 
 def kill(name: str) -> None:

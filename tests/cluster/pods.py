@@ -1,4 +1,4 @@
-"""What the tests find in the cluster: a namespace, a user who may only look, and the Pods.
+"""What the tests find in the cluster: namespaces, a user who may only look, and the Pods.
 
 All Pods use the host's network and a local image and end without grace. Their shell waits for a
 sleep instead of being one: so it reaps what exec sessions leave behind, as an init would.
@@ -7,16 +7,18 @@ sleep instead of being one: so it reaps what exec sessions leave behind, as an i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from . import api
-from .configuration import NAMESPACE
+from .configuration import NAMESPACE, NAMESPACES
 from .daemons import wait_until
 from .images import image
 from .layout import ClusterError
+from .machine import Machine
 
-_ROLES = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}"
 _PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
+"""Those that can be deleted and made again."""
 
 _WAIT = ("sh", "-c", "while :; do sleep 86400; done")
 _SLEEP = ("/bin/sleep", "2147483")
@@ -27,13 +29,19 @@ _NEEDED = ("api-server", "controllers", "scheduler", "containerd", "kubelet")
 
 def create() -> None:
     """Create everything; needs API servers, controllers and images."""
-    _post("/api/v1/namespaces", {"kind": "Namespace", "metadata": {"name": NAMESPACE}})
-    _post(f"{_ROLES}/roles", _viewer_role())
-    _post(f"{_ROLES}/rolebindings", _viewer_binding())
-    account = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/default"
+    for namespace in NAMESPACES:
+        _create(namespace)
+
+
+def _create(namespace: str) -> None:
+    roles = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
+    _post("/api/v1/namespaces", {"kind": "Namespace", "metadata": {"name": namespace}})
+    _post(f"{roles}/roles", _viewer_role())
+    _post(f"{roles}/rolebindings", _viewer_binding())
+    account = f"/api/v1/namespaces/{namespace}/serviceaccounts/default"
     wait_until(lambda: _exists(account), "the default service account", _NEEDED[:2])
     for pod in manifests():
-        _post(_PODS, pod)
+        _post(f"/api/v1/namespaces/{namespace}/pods", pod)
 
 
 def await_ready() -> None:
@@ -48,6 +56,61 @@ def await_ready() -> None:
         raise ClusterError(f"{error}; now: {states}", error.log) from error
 
 
+def delete(name: str) -> None:
+    """Delete a Pod, and wait until it is gone, its processes too."""
+    statuses = api.request("GET", f"{_PODS}/{name}")["status"]["containerStatuses"]
+    api.request("DELETE", f"{_PODS}/{name}")
+    wait_until(lambda: not _exists(f"{_PODS}/{name}"), f"{name} to be gone", _NEEDED)
+    for each in statuses:
+        ended = partial(_has_ended, each["containerID"])
+        wait_until(ended, f"{name} to end", _NEEDED)
+
+
+def create_one(name: str) -> None:
+    """Create one of the Pods again."""
+    _post(_PODS, next(pod for pod in manifests() if pod["metadata"]["name"] == name))
+
+
+def recreate(name: str) -> None:
+    """Delete a Pod and make it again: new files, and no restart that would be put off."""
+    delete(name)
+    create_one(name)
+    await_ready()
+
+
+def kill_container(name: str, container: str) -> None:
+    """Kill the first process of a container; the kubelet starts it again."""
+    statuses = api.request("GET", f"{_PODS}/{name}")["status"]["containerStatuses"]
+    identity = next(each["containerID"] for each in statuses if each["name"] == container)
+    _tasks("kill", "--signal=SIGKILL", identity)
+
+    def restarted() -> bool:
+        now = api.request("GET", f"{_PODS}/{name}")["status"]["containerStatuses"]
+        return all("running" in each["state"] for each in now) and identity not in {
+            each["containerID"] for each in now
+        }
+
+    wait_until(restarted, f"{container} of {name} to be started again", _NEEDED)
+
+
+def _tasks(*arguments: str) -> None:
+    """Run ``ctr tasks`` for a container; raises ClusterError where there is none."""
+    machine = Machine.find()
+    if machine is None:
+        raise ClusterError("the cluster is not up")
+    *words, identity = arguments
+    ctr = ("ctr", "--namespace=k8s.io", "tasks")
+    machine.run(*ctr, *words, identity.removeprefix("containerd://"))
+
+
+def _has_ended(identity: str) -> bool:
+    try:
+        _tasks("ps", identity)
+    except ClusterError:
+        return True
+    return False
+
+
 def ready() -> bool:
     """Return whether each Pod is as the tests expect it."""
     try:
@@ -58,14 +121,19 @@ def ready() -> bool:
 
 
 def expected() -> dict[str, str]:
-    """Return the Pods and the states in which the tests expect them."""
+    """Return the Pods, by namespace and name, and the states in which the tests expect them."""
     names = [pod["metadata"]["name"] for pod in manifests()]
-    return {name: "Succeeded" if name == "done-0" else "Ready" for name in names}
+    states = {name: "Succeeded" if name == "done-0" else "Ready" for name in names}
+    return {f"{space}/{name}": states[name] for space in NAMESPACES for name in names}
 
 
 def observe() -> dict[str, str]:
     """Return the Pods there are and their states: Ready, or their phase."""
-    return {pod["metadata"]["name"]: _state(pod) for pod in api.request("GET", _PODS)["items"]}
+    return {
+        f"{namespace}/{pod['metadata']['name']}": _state(pod)
+        for namespace in NAMESPACES
+        for pod in api.request("GET", f"/api/v1/namespaces/{namespace}/pods")["items"]
+    }
 
 
 def manifests() -> list[dict[str, Any]]:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.message import Message
 
+from tests.loopback import workloads
+
 
 class Unauthorized(Exception):
     """The request carries a token, and it is none of ours."""
@@ -29,9 +31,10 @@ class User:
 
 
 _LOOKING = frozenset((verb, what) for verb in ("get", "list") for what in ("pods", "namespaces"))
+_NAMING = frozenset(("get", kind.resource) for kind in workloads.KINDS)
 _EXECUTING = frozenset((verb, "pods/exec") for verb in ("get", "create"))
 
-ADMIN = User("admin", _LOOKING | _EXECUTING)
+ADMIN = User("admin", _LOOKING | _NAMING | _EXECUTING)
 VIEWER = User("viewer", _LOOKING)
 NOBODY = User("nobody")
 ANONYMOUS = User("system:anonymous")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.loopback import statuses
+from tests.loopback import statuses, workloads
 from tests.loopback.access import ANONYMOUS, User
 from tests.loopback.exec_session import ExecRequest
 from tests.loopback.pods import Container, Pod
@@ -64,7 +64,7 @@ class Api:
         :raises Refused: not allowed, or not there.
         """
         match request.path.strip("/").split("/"):
-            case [_] | ["api", "v1"] if request.path.strip("/") in _DISCOVERY:
+            case _ if request.path.strip("/") in _DISCOVERY:
                 if user == ANONYMOUS and request.path != "/version":
                     raise _forbidden(user, f'cannot get path "{request.path}"')
                 return json_response(_DISCOVERY[request.path.strip("/")])
@@ -81,11 +81,18 @@ class Api:
                 return _pod_list(request, self.pods)
             case ["api", "v1", "namespaces", namespace, "pods"]:
                 _check(user, "list", "pods", namespace=namespace)
-                return _pod_list(request, [pod for pod in self.pods if pod.namespace == namespace])
+                return _pod_list(request, self._in(namespace))
             case ["api", "v1", "namespaces", namespace, "pods", name]:
                 _check(user, "get", "pods", name, namespace)
                 pod = self._pod(namespace, name)
                 return _as_table([pod]) if _wants_table(request) else json_response(_pod(pod))
+            case ["api" | "apis" as root, *group, "v1", "namespaces", namespace, plural, name] if (
+                kind := workloads.kind(root, group, plural)
+            ):
+                _check(user, "get", kind.resource, name, namespace)
+                if not any(_app(pod) == name for pod in self._in(namespace)):
+                    raise _not_found(kind.resource, name)
+                return json_response(kind.document(namespace, name))
         raise Refused(text_response("404 page not found", 404))
 
     def exec_request(
@@ -121,6 +128,9 @@ class Api:
     def _namespaces(self) -> list[str]:
         return sorted({"default"} | {pod.namespace for pod in self.pods})
 
+    def _in(self, namespace: str) -> list[Pod]:
+        return [pod for pod in self.pods if pod.namespace == namespace]
+
     def _pod(self, namespace: str, name: str) -> Pod:
         for pod in self.pods:
             if (pod.namespace, pod.name) == (namespace, name):
@@ -134,8 +144,8 @@ def _exec_container(pod: Pod, request: Request) -> Container:
     container = pod.container(name)
     if container is None:
         raise _bad_request(f"container {name} is not valid for pod {pod.name}")
-    if not name and len(pod.containers) > 1:
-        names = " ".join(container.name for container in pod.containers)
+    if not name and len(pod.main_containers) > 1:
+        names = " ".join(container.name for container in pod.main_containers)
         raise _bad_request(
             f"a container name must be specified for pod {pod.name}, choose one of: [{names}]"
         )
@@ -145,9 +155,9 @@ def _exec_container(pod: Pod, request: Request) -> Container:
         raise _bad_request("you must specify at least 1 of stdin, stdout, stderr")
     if request.flag("tty"):
         raise _bad_request("the embedded cluster has no terminals (tty=true)")
-    if pod.phase == "Pending":
+    if pod.phase == "Pending" and not pod.of_kind("init"):
         raise _bad_request(f"pod {pod.name} does not have a host assigned")
-    if pod.phase != "Running":
+    if not pod.runs(container):
         raise Refused(text_response(f'container not found ("{container.name}")', 500))
     return container
 
@@ -169,7 +179,8 @@ def _check(user: User, verb: str, resource: str, name: str = "", namespace: str 
     if user.may(verb, resource):
         return
     where = f' in the namespace "{namespace}"' if namespace else " at the cluster scope"
-    message = f'cannot {verb} resource "{resource}" in API group ""{where}'
+    plural, _, group = resource.partition(".")
+    message = f'cannot {verb} resource "{plural}" in API group "{group}"{where}'
     raise _forbidden(user, message, resource.partition("/")[0], name)
 
 
@@ -205,10 +216,22 @@ def _resource(
     }
 
 
+def _workloads(group: str) -> list[Document]:
+    return [
+        _resource(each.plural, each.kind, "get", short=[each.short] if each.short else [])
+        for each in workloads.KINDS
+        if each.group == group
+    ]
+
+
 _DISCOVERY: dict[str, Document] = {
     "version": _VERSION,
     "api": {"kind": "APIVersions", "versions": ["v1"]},
-    "apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": []},
+    "apis": {
+        "kind": "APIGroupList",
+        "apiVersion": "v1",
+        "groups": [workloads.group(name) for name in workloads.GROUPS],
+    },
     "api/v1": {
         "kind": "APIResourceList",
         "groupVersion": "v1",
@@ -216,7 +239,16 @@ _DISCOVERY: dict[str, Document] = {
             _resource("namespaces", "Namespace", "get", "list", namespaced=False, short=["ns"]),
             _resource("pods", "Pod", "get", "list", short=["po"]),
             _resource("pods/exec", "PodExecOptions", "create", "get"),
+            *_workloads(""),
         ],
+    },
+    **{
+        f"apis/{name}/v1": {
+            "kind": "APIResourceList",
+            "groupVersion": f"{name}/v1",
+            "resources": _workloads(name),
+        }
+        for name in workloads.GROUPS
     },
 }
 
@@ -235,6 +267,9 @@ def _namespace(name: str) -> Document:
     }
 
 
+_CONTAINERS = ("", "init", "ephemeral")
+
+
 def _pod(pod: Pod) -> Document:
     ready = "True" if pod.phase == "Running" else "False"
     return {
@@ -242,10 +277,13 @@ def _pod(pod: Pod) -> Document:
         "apiVersion": "v1",
         "metadata": _metadata(pod),
         "spec": {
-            "containers": [
-                {"name": container.name, "image": f"loopback/{container.userland}"}
-                for container in pod.containers
-            ],
+            **{
+                f"{kind}Containers" if kind else "containers": [
+                    {"name": container.name, "image": f"loopback/{container.userland}"}
+                    for container in pod.of_kind(kind)
+                ]
+                for kind in _CONTAINERS
+            },
             "restartPolicy": "Never",
             **({} if pod.phase == "Pending" else {"nodeName": "localhost"}),
         },
@@ -255,7 +293,12 @@ def _pod(pod: Pod) -> Document:
             "hostIP": "127.0.0.1",
             "podIP": "127.0.0.1",
             "startTime": _CREATED,
-            "containerStatuses": [_container_status(pod, each) for each in pod.containers],
+            **{
+                f"{kind}ContainerStatuses" if kind else "containerStatuses": [
+                    _container_status(pod, each) for each in pod.of_kind(kind)
+                ]
+                for kind in _CONTAINERS
+            },
         },
     }
 
@@ -267,13 +310,18 @@ def _metadata(pod: Pod) -> Document:
         "uid": _uid(f"{pod.namespace}/{pod.name}"),
         "resourceVersion": "1",
         "creationTimestamp": _CREATED,
-        "labels": {"app": pod.name.rpartition("-")[0]},
+        "labels": {"app": _app(pod)},
     }
+
+
+def _app(pod: Pod) -> str:
+    return pod.name.rpartition("-")[0]
 
 
 def _container_status(pod: Pod, container: Container) -> Document:
     containerd = f"containerd://{container.id}"
-    running = pod.phase == "Running"
+    running = pod.runs(container)
+    phase = "Running" if running else pod.phase
     states: dict[str, Document] = {
         "Pending": {"waiting": {"reason": "ContainerCreating"}},
         "Running": {"running": {"startedAt": _CREATED}},
@@ -288,8 +336,8 @@ def _container_status(pod: Pod, container: Container) -> Document:
         "ready": running,
         "started": running,
         "restartCount": 0,
-        "state": states[pod.phase],
-        **({} if pod.phase == "Pending" else {"containerID": containerd}),
+        "state": states[phase],
+        **({} if phase == "Pending" else {"containerID": containerd}),
     }
 
 
@@ -298,6 +346,8 @@ def _uid(name: str) -> str:
 
 
 def _pod_list(request: Request, pods: Sequence[Pod]) -> Response:
+    selector = request.last("labelSelector")  # of those that there are, app=NAME alone
+    pods = [pod for pod in pods if selector in ("", f"app={_app(pod)}")]
     if _wants_table(request):
         return _as_table(pods)
     return json_response(_list("Pod", map(_pod, pods)))
@@ -312,7 +362,7 @@ def _as_table(pods: Sequence[Pod]) -> Response:
     columns = [("Name", "string"), ("Ready", "string"), ("Status", "string"), ("Age", "string")]
     rows = []
     for pod in pods:
-        total = len(pod.containers)
+        total = len(pod.main_containers)
         ready = total if pod.phase == "Running" else 0
         status = "Completed" if pod.phase == "Succeeded" else pod.phase
         rows.append(

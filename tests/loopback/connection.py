@@ -178,6 +178,13 @@ class WebSocket:
         """
         self.connection.sendall(Frame(Opcode.BINARY, message).serialize(mask=False))
 
+    def send_ping(self, payload: bytes) -> None:
+        """Send a ping.
+
+        :raises ConnectionError: the connection has ended.
+        """
+        self.connection.sendall(Frame(Opcode.PING, payload).serialize(mask=False))
+
     def send_close(self) -> None:
         """Send a close frame with code 1000.
 

@@ -86,6 +86,9 @@ class Transport(Protocol):
     def send(self, message: bytes) -> None:
         """Send one message, or raise ConnectionError."""
 
+    def send_ping(self, payload: bytes) -> None:
+        """Ask for a sign of life, or raise ConnectionError."""
+
     def send_close(self) -> None:
         """Say goodbye, or raise ConnectionError."""
 
@@ -124,8 +127,8 @@ class ExecSession:
 
     @property
     def ended(self) -> bool:
-        """Whether the process and the session's threads have ended."""
-        return not any(thread.is_alive() for thread in self._threads)
+        """Whether the process and the session's threads have ended, and nobody waits for a stop."""
+        return not self._stalled and not any(thread.is_alive() for thread in self._threads)
 
     # What a fault can order: the interface is faults.Control.
 
@@ -134,6 +137,16 @@ class ExecSession:
         with suppress(ConnectionError):
             if data:
                 self._send(STDOUT, data)
+
+    def say(self, channel: int, data: bytes) -> None:
+        """Send a message, whatever the channel, and however long."""
+        with suppress(ConnectionError):
+            self._send(channel, data)
+
+    def ping(self, payload: bytes) -> None:
+        """Send a ping."""
+        with self._sending, suppress(ConnectionError):
+            self._transport.send_ping(payload)
 
     def write_stdin(self, data: bytes) -> None:
         """Write bytes to the process's stdin; they are dropped where it reads no more."""

@@ -24,6 +24,7 @@ from typing import Protocol
 
 from tests.loopback import statuses
 from tests.loopback.statuses import Status
+from tests.loopback.web import Response
 
 
 class Ending(Enum):
@@ -49,6 +50,12 @@ class Control(Protocol):
     def send_stdout(self, data: bytes) -> None:
         """Send bytes to the client as the process's stdout."""
 
+    def say(self, channel: int, data: bytes) -> None:
+        """Send the client a message, whatever the channel, and however long."""
+
+    def ping(self, payload: bytes) -> None:
+        """Send the client a ping."""
+
     def write_stdin(self, data: bytes) -> None:
         """Write bytes to the process's stdin."""
 
@@ -64,6 +71,10 @@ class Control(Protocol):
 
 class Fault:
     """The fault that does nothing; the others override what they need."""
+
+    def answer(self) -> Response | None:
+        """Return what the client is answered instead of getting its session."""
+        return None
 
     def begin(self, session: Control) -> None:
         """A session begins; its process runs."""
@@ -226,6 +237,41 @@ class HangOnEarlyExit(Fault):
 
     def unread_stdin(self, session: Control) -> None:
         session.end(Ending.STALL)
+
+
+class Refuse(Fault):
+    """The session is not opened: this is answered instead."""
+
+    def __init__(self, response: Response) -> None:
+        self._response = response
+
+    def answer(self) -> Response:
+        return self._response
+
+
+class PingFlood(Fault):
+    """With each message of stdout come as many pings as told."""
+
+    def __init__(self, pings: int) -> None:
+        self._pings = pings
+
+    def stdout(self, session: Control, data: bytes) -> bytes:
+        for number in range(self._pings):
+            session.ping(b"ping %d" % number)
+        return data
+
+
+class Stray(Fault):
+    """In front of the first message of stdout comes one that nobody asked for."""
+
+    def __init__(self, channel: int, data: bytes) -> None:
+        self._message: tuple[int, bytes] | None = (channel, data)
+
+    def stdout(self, session: Control, data: bytes) -> bytes:
+        message, self._message = self._message, None
+        if message is not None:
+            session.say(*message)
+        return data
 
 
 class RewriteStdout(Fault):

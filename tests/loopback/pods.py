@@ -46,8 +46,14 @@ class Container:
         *,
         user: int = 0,
         populate: Callable[[Path], None] | None = None,
+        kind: str = "",
     ) -> None:
+        """Prepare a container.
+
+        :param kind: ``init`` or ``ephemeral``; neither of them where it is empty.
+        """
         self.name = name
+        self.kind = kind
         self.userland = userland
         self.id = hashlib.sha256(os.fsencode(root)).hexdigest()
         self._root = root
@@ -58,6 +64,7 @@ class Container:
             "HOSTNAME": pod,
             "HOME": "/tmp" if user else "/root",
         }
+        self._starts = 1
         self._starting = threading.Lock()
         self._sandbox: isolation.Sandbox | None = None
         self._stopped = False
@@ -87,6 +94,16 @@ class Container:
             stderr=stderr,
         )
 
+    def restart(self) -> None:
+        """Kill all processes inside, and begin anew: another id, and the image's own files."""
+        with self._starting:
+            if self._sandbox is not None:
+                self._sandbox.stop()
+                self._sandbox = None
+            remove_tree(self._root)
+            self._starts += 1
+            self.id = hashlib.sha256(b"%b %d" % (os.fsencode(self._root), self._starts)).hexdigest()
+
     def stop(self) -> None:
         """Kill all processes inside; none is started any more."""
         with self._starting:
@@ -115,12 +132,25 @@ class Pod:
     containers: tuple[Container, ...]
     phase: str = "Running"
 
+    @property
+    def main_containers(self) -> tuple[Container, ...]:
+        """The containers that are neither init nor ephemeral ones."""
+        return self.of_kind("")
+
+    def of_kind(self, kind: str) -> tuple[Container, ...]:
+        """Return the containers of a kind."""
+        return tuple(each for each in self.containers if each.kind == kind)
+
     def container(self, name: str) -> Container | None:
-        """Return the container of that name; the first one where the name is empty."""
-        for container in self.containers:
+        """Return the container of that name; the first main one where the name is empty."""
+        for container in self.containers if name else self.main_containers:
             if name in ("", container.name):
                 return container
         return None
+
+    def runs(self, container: Container) -> bool:
+        """Return whether a container runs: the init ones do while the Pod is pending."""
+        return self.phase == ("Pending" if container.kind == "init" else "Running")
 
 
 def catalogue(directory: Path, userlands: Iterable[str]) -> list[Pod]:
@@ -139,6 +169,8 @@ def catalogue(directory: Path, userlands: Iterable[str]) -> list[Pod]:
         _pod(directory, "user-0", "gnu", user=1000),
         _pod(directory, "done-0", "gnu", phase="Succeeded"),
         _pod(directory, "pending-0", "gnu", phase="Pending"),
+        _pod(directory, "init-0", "gnu", phase="Pending", init="setup"),
+        _pod(directory, "debug-0", "gnu", ephemeral="debugger"),
         *_demo_pods(directory),
     ]
     known = frozenset(userlands)
@@ -153,10 +185,16 @@ def _pod(
     containers: Sequence[str] = ("main",),
     user: int = 0,
     phase: str = "Running",
+    **extra: str,
 ) -> Pod:
+    """Return a Pod.
+
+    :param extra: the name of one more container, by its kind.
+    """
+    kinds = {**dict.fromkeys(containers, ""), **{each: kind for kind, each in extra.items()}}
     made = tuple(
-        Container(name, container, userland, directory / f"{name}.{container}", user=user)
-        for container in containers
+        Container(name, each, userland, directory / f"{name}.{each}", user=user, kind=kind)
+        for each, kind in kinds.items()
     )
     return Pod(NAMESPACE, name, made, phase)
 

@@ -162,6 +162,18 @@ class Server:
         with self._lock:
             self._injections.append(_Injection(namespace, pod, fault, command, session))
 
+    def delete(self, pod: pods.Pod) -> None:
+        """Delete a Pod: its processes are killed, its files are gone, nobody finds it any more."""
+        with self._lock:
+            self._pods.remove(pod)
+        for container in pod.containers:
+            container.restart()
+
+    def create(self, pod: pods.Pod) -> None:
+        """Make a Pod anew that was deleted."""
+        with self._lock:
+            self._pods.append(pod)
+
     def clear_faults(self) -> None:
         """Let the coming sessions run as they should."""
         with self._lock:
@@ -237,6 +249,10 @@ class Server:
 
     def _exec(self, connection: Connection, request: web.Request, spoken: Sequence[str]) -> None:
         pod, wanted = self._api.exec_request(request, self._user(request), spoken)
+        with self._lock:
+            fault = self._fault_for(pod, wanted.command)
+        if (answer := fault.answer()) is not None:
+            raise Refused(answer)
         transport: Transport
         if web.is_spdy(request):
             connection.sendall(web.switching_to_spdy(wanted.protocol).serialize())
@@ -245,7 +261,6 @@ class Server:
             connection.sendall(web.switching_protocols(request, wanted.protocol).serialize())
             transport = WebSocket(connection)
         with self._lock:
-            fault = self._fault_for(pod, wanted.command)
             session = ExecSession(wanted, transport, fault)
             self._sessions = [each for each in self._sessions if not each.ended]
             self._sessions.append(session)

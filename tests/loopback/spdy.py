@@ -89,6 +89,9 @@ class SpdyStreams:
         if data:
             self._send_data(channel, data, _FIN if channel == _STATUS else 0)
 
+    def send_ping(self, payload: bytes) -> None:
+        """Send nothing: no test needs SPDY's own pings."""
+
     def send_close(self) -> None:
         """End the output streams.
 

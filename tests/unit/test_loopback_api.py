@@ -25,7 +25,12 @@ def server() -> Iterator[Server]:
 
 def test_discovery_names_pods_and_exec(server: Server) -> None:
     resources = get(server, "/api/v1").document["resources"]
-    assert {"pods", "pods/exec", "namespaces"} == {resource["name"] for resource in resources}
+    names = {resource["name"] for resource in resources}
+    assert names == {"pods", "pods/exec", "namespaces", "services", "replicationcontrollers"}
+    groups = [group["name"] for group in get(server, "/apis").document["groups"]]
+    assert groups == ["apps", "batch"]
+    jobs = get(server, "/apis/batch/v1").document["resources"]
+    assert [resource["name"] for resource in jobs] == ["jobs"]
     assert get(server, "/api").document["versions"] == ["v1"]
     assert get(server, "/version").document["major"] == "1"
 
@@ -36,6 +41,29 @@ def test_pods_are_listed_by_namespace_and_all_together(server: Server) -> None:
     assert "web-0" not in names
     everywhere = get(server, "/api/v1/pods").document["items"]
     assert "web-0" in {pod["metadata"]["name"] for pod in everywhere}
+
+
+def test_a_workload_has_the_selector_of_its_pods(server: Server) -> None:
+    found = get(server, "/apis/apps/v1/namespaces/podcp-test/statefulsets/gnu").document
+    assert found["spec"]["selector"] == {"matchLabels": {"app": "gnu"}}
+    found = get(server, "/api/v1/namespaces/shop/services/web").document
+    assert found["spec"]["selector"] == {"app": "web"}
+    listed = get(server, f"{PODS}?labelSelector=app%3Dgnu").document["items"]
+    assert [pod["metadata"]["name"] for pod in listed] == ["gnu-0", "gnu-1"]
+
+
+def test_workloads_that_are_not_there_and_kinds_that_are_not_known(server: Server) -> None:
+    missing = get(server, "/apis/apps/v1/namespaces/podcp-test/deployments/web")
+    assert (missing.status, missing.document["reason"]) == (404, "NotFound")
+    assert get(server, "/api/v1/namespaces/podcp-test/deployments/gnu").body.startswith(b"404 page")
+    assert get(server, "/apis/apps/v1/namespaces/podcp-test/jobs/gnu").body.startswith(b"404 page")
+
+
+def test_a_viewer_may_not_read_workloads(server: Server) -> None:
+    path = "/apis/apps/v1/namespaces/podcp-test/deployments/gnu"
+    answer = get(server, path, bearer(server, VIEWER))
+    assert answer.status == 403
+    assert 'cannot get resource "deployments" in API group "apps"' in answer.document["message"]
 
 
 def test_a_running_pod_has_containers_with_ids(server: Server) -> None:
