@@ -6,58 +6,37 @@ static busybox of the test images, which no userland's PATH holds.
 
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from kubectl_podcp.cluster.kubeconfig import Cluster
-from kubectl_podcp.exec.channels import Protocol, Status, Stderr, Stdout
+from kubectl_podcp.exec.channels import Event, Protocol, Status, Stderr, Stdout
 from kubectl_podcp.exec.session import Closed, ExecSession, ExecTarget
 
 BUSYBOX = "/opt/witness/busybox"
+
+SILENCE = 600
+"""Seconds that a command may say nothing: 9 GiB take long to hash on a busy machine."""
+
+_HELD = """exec 3<&0 </dev/null
+trap 'code=$?; printf {}; read -r _ <&3 || :; exit $code' EXIT"""
+"""The shell's last word, and then its wait for the end of stdin, which its commands do not see."""
 
 
 class CommandFailed(Exception):
     """A command that a test needs did not end with 0."""
 
 
-@dataclass(frozen=True)
-class TestPod:
-    """A Pod of the cluster under test."""
-
-    __test__ = False  # not a test class, whatever its name says
-
-    cluster: Cluster
-    name: str
-    container: str = "main"
-
-    @property
-    def namespace(self) -> str:
-        """The test Pods' namespace."""
-        return self.cluster.namespace
+class Place:
+    """Where a test arranges files and looks at them."""
 
     def sh(self, script: str, stdin: bytes = b"") -> bytes:
         """Run ``script`` in the witness's shell, whose commands are its own; return its stdout."""
-        return self.run([BUSYBOX, "sh", "-c", f"set -e\n{script}"], stdin)
-
-    def run(self, command: list[str], stdin: bytes = b"") -> bytes:
-        """Run a command to its end and return its stdout, of any size."""
-        target = ExecTarget(self.namespace, self.name, self.container)
-        session = ExecSession.open(
-            self.cluster.endpoint,
-            self.cluster.headers(),
-            target,
-            command,
-            protocols=[Protocol.V5],
-        )
-        feeder = threading.Thread(target=_feed, args=(session, stdin))
-        feeder.start()
-        try:
-            return _collect(session, command)
-        finally:
-            session.close()
-            feeder.join()
+        raise NotImplementedError
 
     def unpack(self, archive: bytes, directory: str) -> None:
         """Unpack a tar archive with the witness's tar."""
@@ -94,6 +73,107 @@ class TestPod:
         return [line for line in self.processes() if any(word in line for word in words)]
 
 
+class ThisMachine(Place):
+    """The machine on which the product runs."""
+
+    def sh(self, script: str, stdin: bytes = b"") -> bytes:
+        command = ["busybox", "sh", "-c", f"set -e\n{script}"]
+        done = subprocess.run(command, input=stdin, capture_output=True, check=False)
+        if done.returncode:
+            raise CommandFailed(f"{command}: {done.stderr!r}")
+        return done.stdout
+
+
+@dataclass(frozen=True)
+class TestPod(Place):
+    """A Pod of the cluster under test."""
+
+    __test__ = False  # not a test class, whatever its name says
+
+    cluster: Cluster
+    name: str
+    container: str = "main"
+
+    @property
+    def namespace(self) -> str:
+        """The test Pods' namespace."""
+        return self.cluster.namespace
+
+    def sh(self, script: str, stdin: bytes = b"") -> bytes:
+        if stdin:
+            return self.run([BUSYBOX, "sh", "-c", f"set -e\n{script}"], stdin)
+        return self.held([BUSYBOX, "sh", "-c"], script)
+
+    def held(self, shell: list[str], script: str) -> bytes:
+        """Run ``script`` without stdin, and hold its shell until all of its stdout came.
+
+        A real API server drops the tail of what is on its way when a command ends, and calls that
+        success (kubernetes#142376): the most of a large answer, all of a short one.
+        """
+        last = b"held-" + os.urandom(16).hex().encode()
+        script = f"{_HELD.format(last.decode())}\nset -e\n{script}"
+        session = self._open([*shell, script])
+        stdout, stderr = bytearray(), bytearray()
+        try:
+            for event in _events(session):
+                if isinstance(event, Stderr):
+                    stderr += event.data
+                elif isinstance(event, Stdout):
+                    stdout += event.data
+                    if stdout.endswith(last):
+                        session.end_stdin()
+                elif _is_end(event) and not (stdout.endswith(last) and _is_success(event)):
+                    raise CommandFailed(f"{script}: {event}: {bytes(stderr)!r}")
+            return bytes(stdout[: -len(last)])
+        finally:
+            session.close()
+
+    def run(self, command: list[str], stdin: bytes) -> bytes:
+        """Feed a command to its end and return its stdout, a little of which may get lost."""
+        session = self._open(command)
+        feeder = threading.Thread(target=_feed, args=(session, stdin))
+        feeder.start()
+        stdout, stderr = bytearray(), bytearray()
+        try:
+            for event in _events(session):
+                if isinstance(event, Stdout):
+                    stdout += event.data
+                elif isinstance(event, Stderr):
+                    stderr += event.data
+                elif _is_end(event) and not _is_success(event):
+                    raise CommandFailed(f"{command}: {event}: {bytes(stderr)!r}")
+            return bytes(stdout)
+        finally:
+            session.close()
+            feeder.join()
+
+    def _open(self, command: list[str]) -> ExecSession:
+        return ExecSession.open(
+            self.cluster.endpoint,
+            self.cluster.headers(),
+            ExecTarget(self.namespace, self.name, self.container),
+            command,
+            protocols=[Protocol.V5],
+        )
+
+
+def _events(session: ExecSession) -> Iterator[Event | Closed]:
+    """Yield what a session gives, its end as the last."""
+    while True:
+        event = session.receive(SILENCE)
+        yield event
+        if _is_end(event):
+            return
+
+
+def _is_end(event: Event | Closed) -> bool:
+    return isinstance(event, Status | Closed)
+
+
+def _is_success(end: Event | Closed) -> bool:
+    return isinstance(end, Status) and end.success
+
+
 def _feed(session: ExecSession, stdin: bytes) -> None:
     try:
         for at in range(0, len(stdin), 32768):
@@ -103,23 +183,21 @@ def _feed(session: ExecSession, stdin: bytes) -> None:
         return
 
 
-def _collect(session: ExecSession, command: list[str]) -> bytes:
-    stdout, stderr = bytearray(), bytearray()
-    while True:
-        event = session.receive(timeout=120)
-        if isinstance(event, Stdout):
-            stdout += event.data
-        elif isinstance(event, Stderr):
-            stderr += event.data
-        elif isinstance(event, Status) and event.success:
-            return bytes(stdout)
-        elif isinstance(event, Status | Closed):
-            raise CommandFailed(f"{command}: {event}: {bytes(stderr)!r}")
-
-
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
     """Poll until ``condition`` holds; fail when it does not within ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"after {seconds:g} s: {what}"
         time.sleep(0.1)
+
+
+def has_small_disk(pod: TestPod) -> bool:
+    """Return whether a file system of a few MiB stands at /small, mounting one if we may."""
+    try:
+        pod.sh(
+            "grep -q ' /small ' /proc/mounts || "
+            "{ mkdir -p /small; mount -t tmpfs -o size=4m small /small; }"
+        )
+    except CommandFailed:
+        return False
+    return True
