@@ -48,6 +48,12 @@ class Link:
         """Pass nothing on any more, and say nothing: a black hole."""
         self.frozen.set()
 
+    def half_open(self) -> None:
+        """End it for the server; the client is told nothing, and nobody hears it."""
+        self.freeze()
+        with suppress(OSError):
+            self.server.shutdown(socket.SHUT_RDWR)
+
 
 Passing = Callable[["Breaker", Link], None]
 
@@ -58,22 +64,33 @@ class Breaker:
     :ivar up: bytes that went from clients to the server, over all connections.
     :ivar down: bytes that went the other way.
     :ivar on_passing: called after each piece, by the thread that passes it on; it may break links.
+    :ivar refuses: set while no connection shall be made, as where nothing listens.
     :ivar delay: seconds that each piece is held back.
     :ivar pieces: where frames and records are to be cut anew: the longest piece, in bytes; each
         is of a random length up to it.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, buffer: int | None = None) -> None:
         self.up = self.down = 0
         self.on_passing: Passing = lambda _breaker, _link: None
         self.delay = 0.0
         self.pieces: random.Random | None = None
         self.links: list[Link] = []
         self.lock = threading.Lock()
+        self.refuses = threading.Event()
         self._to = (host, port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._buffer = buffer
+        self._listener = self._small(socket.socket())
+        self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen()
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
+
+    def _small(self, sock: socket.socket) -> socket.socket:
+        if self._buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._buffer)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self._buffer)
+        return sock
 
     @property
     def port(self) -> int:
@@ -99,9 +116,14 @@ class Breaker:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            server = self._small(socket.socket())
             try:
-                server = socket.create_connection(self._to, 5)
+                if self.refuses.is_set():
+                    raise OSError
+                server.settimeout(5)
+                server.connect(self._to)
             except OSError:
+                server.close()
                 client.close()  # as a machine does on which nothing listens
                 continue
             server.settimeout(None)
@@ -128,8 +150,9 @@ class Breaker:
                         self.down += len(data)
                         link.down += len(data)
                     self.on_passing(self, link)
-        with suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
+        if not link.frozen.is_set():
+            with suppress(OSError):
+                sink.shutdown(socket.SHUT_WR)
 
     def _hand_on(self, sink: socket.socket, data: bytes) -> None:
         if self.delay:
@@ -144,15 +167,20 @@ class Breaker:
 
 
 @contextmanager
-def breaking(kubeconfig: Path, context: str, place: Path) -> Iterator[tuple[Breaker, Path]]:
-    """Give a proxy in front of a context's API server, and a kubeconfig that goes through it."""
+def breaking(
+    kubeconfig: Path, context: str, place: Path, buffer: int | None = None
+) -> Iterator[tuple[Breaker, Path]]:
+    """Give a proxy in front of a context's API server, and a kubeconfig that goes through it.
+
+    :param buffer: bytes that each socket of the proxy may hold; None leaves it to the system.
+    """
     document = yaml.safe_load(kubeconfig.read_text("utf-8"))
     named = next(each for each in document["contexts"] if each["name"] == context)
     wanted = named["context"]["cluster"]
     cluster = next(each for each in document["clusters"] if each["name"] == wanted)["cluster"]
     url = urlsplit(cluster["server"])
     assert url.hostname and url.port
-    breaker = Breaker(url.hostname, url.port)
+    breaker = Breaker(url.hostname, url.port, buffer)
     try:
         cluster["server"] = f"https://127.0.0.1:{breaker.port}{url.path}"
         cluster.setdefault("tls-server-name", url.hostname)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,16 +77,22 @@ class ClusterUnderTest:
         options = ("--kubeconfig", str(self.kubeconfig), "--context", f"podcp-{version}")
         return [*self.command, *options, *arguments]
 
-    def start(self, version: str, *arguments: str) -> subprocess.Popen[str]:
-        """Start the product."""
+    def start(
+        self,
+        version: str,
+        *arguments: str,
+        stdout: int = subprocess.PIPE,
+        stderr: int = subprocess.PIPE,
+    ) -> subprocess.Popen[str]:
+        """Start the product, in a process group of its own."""
         return subprocess.Popen(
             self.argv(version, *arguments),
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=stdout,
+            stderr=stderr,
             text=True,
             errors="replace",
-            preexec_fn=_default_signals,
+            preexec_fn=_as_a_shell_starts_it,
         )
 
     def copy(self, version: str, *arguments: str, timeout: float = 300) -> Copied:
@@ -98,21 +106,37 @@ class ClusterUnderTest:
         return Copied(process.returncode, stdout, stderr)
 
 
-def _default_signals() -> None:
+def _as_a_shell_starts_it() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.setpgid(0, 0)  # in ours, which may be orphaned, SIGTSTP would stop nobody
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[ClusterUnderTest]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterUnderTest]:
     """The cluster under test."""
     command = tuple(os.environ.get("PODCP_COMMAND", "").split()) or DEFAULT_COMMAND
     given = os.environ.get("PODCP_TEST_KUBECONFIG")
     if given:
         pods = tuple(os.environ.get("PODCP_TEST_PODS", "").split())
-        yield ClusterUnderTest(Path(given), is_real=True, command=command, pods=pods)
+        path = _of_this_process(Path(given), tmp_path_factory)
+        yield ClusterUnderTest(path, is_real=True, command=command, pods=pods)
         return
     with Server() as server:
         yield ClusterUnderTest(server.kubeconfig, is_real=False, server=server, command=command)
+
+
+def _of_this_process(given: Path, places: pytest.TempPathFactory) -> Path:
+    """Return the kubeconfig for this process's own Pods: the second one has those of a second
+    namespace."""
+    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0":
+        return given
+    document = json.loads(given.read_text("utf-8"))
+    for context in document["contexts"]:
+        context["context"]["namespace"] += "-2"
+    path = places.mktemp("kubeconfig") / "config"
+    path.write_text(json.dumps(document), "utf-8")
+    path.chmod(0o600)
+    return path
 
 
 @pytest.fixture
@@ -132,24 +156,46 @@ def version(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-_REPORT = pytest.StashKey[Report]()
+SAMPLED = (
+    *("test_changes", "test_hostile", "test_update", "test_verify"),
+    *("test_several", "test_streams"),
+)
+"""Modules whose tests ask more of the tars than of the cluster: all of them run on the embedded
+one, whose tars are the same programs."""
+
+SAMPLES = 4
+"""How many of each test's parameters run on a real cluster, unless ``PODCP_TEST_ALL`` is set."""
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Begin the report of figures."""
-    config.stash[_REPORT] = Report()
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Take only some parameters of the sampled modules on a real cluster, evenly spread."""
+    if "PODCP_TEST_KUBECONFIG" not in os.environ or "PODCP_TEST_ALL" in os.environ:
+        return
+    tests: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if item.path.stem in SAMPLED:
+            tests[item.nodeid.partition("[")[0]].append(item)
+    left_out = []
+    for each in tests.values():
+        step = (len(each) - 1) / (SAMPLES - 1)
+        kept = {round(number * step) for number in range(SAMPLES)}
+        left_out += [item for number, item in enumerate(each) if number not in kept]
+    config.hook.pytest_deselected(items=left_out)
+    without = set(left_out)
+    items[:] = [item for item in items if item not in without]
 
 
 @pytest.fixture
-def report(request: pytest.FixtureRequest) -> Report:
+def report(record_property: Callable[[str, object], None]) -> Report:
     """Where a test puts the figures it measured; they are printed at the end of the run."""
-    return request.config.stash[_REPORT]
+    return Report(record_property)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the figures."""
-    lines = terminalreporter.config.stash[_REPORT].lines
+    """Print the figures, whichever process measured them."""
+    ended = (each for key in ("passed", "failed") for each in terminalreporter.stats.get(key, ()))
+    lines = [line for each in ended for line in Report.lines(each.user_properties)]
     if lines:
         terminalreporter.section("figures")
-        for line in lines:
+        for line in sorted(lines):
             terminalreporter.line(line)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from kubectl_podcp.remote.scripts import CHUNK_BLOCK
 from tests.loopback.faults import Control, Ending, Fault
 
 _NONCE = re.compile(r"\bnonce=([0-9a-f]{32})\b")
@@ -115,7 +116,7 @@ class CutArchive(Fault):
             self._chunked = data == b"chunked\n"
             return data
         if self._chunked and not self._chunk:  # the line with the chunk's length
-            self._chunk = int(data)
+            self._chunk = int(data) * CHUNK_BLOCK
             return data
         self._chunk -= len(data)
         passed = data[: self._left]

@@ -118,10 +118,11 @@ GOOD = ("gnu-0:/bad/data/file", "gnu-1:/bad/srv")
             (":/bad/data", "gnu-1:/bad/srv"), ("':/bad/data'", "[namespace/]pod:"), id="no Pod"
         ),
         pytest.param(("a/b/c:/d", "gnu-1:/bad/srv"), ("'a/b/c:/d'",), id="two slashes"),
-        pytest.param(
-            ("gnu-0:/bad/data", "/bad/srv"), ("/bad/srv is on this machine",), id="a local target"
-        ),
         pytest.param(("--nonsense", *GOOD), ("--nonsense", "--help"), id="an unknown option"),
+        pytest.param(("-r", *GOOD), ("-r", "leave out -r"), id="an option of cp"),
+        pytest.param(
+            ("gnu-0", "/srv"), ("if gnu-0 is a Pod, write gnu-0:/path",), id="a forgotten colon"
+        ),
     ],
 )
 def test_a_malformed_command_line(
@@ -300,7 +301,7 @@ def test_a_container_without_what_a_copy_needs(
     client: Client, version: str, pod: str, at_the_source: bool
 ) -> None:
     of = (f"{pod}:/etc", "gnu-1:/bad/srv") if at_the_source else ("gnu-1:/bad/srv", f"{pod}:/tmp")
-    lacks = "no tar in the container" if pod == "notar-0" else "sh"
+    lacks = "no tar in notar-0" if pod == "notar-0" else "sh"
     client.refused_at_a_look(1, pod, lacks, "sh", "tar", of=of, server=version)
 
 
@@ -369,7 +370,8 @@ def test_nobody_may_look(client: Client) -> None:
 
 
 def test_a_viewer_may_not_run_anything(client: Client) -> None:
-    words = ("forbids", "pods/exec", "Copying needs", "exec in podcp-test/gnu-")
+    namespace = client.cluster.pod("gnu-0").namespace
+    words = ("forbids", "pods/exec", "Copying needs", f"exec in {namespace}/gnu-")
     client.refused(4, *words, of=GOOD, server="viewer-v5")
 
 

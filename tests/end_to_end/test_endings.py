@@ -24,7 +24,7 @@ from tests.end_to_end.lies import (
     NoLastWord,
     OtherAcknowledgement,
 )
-from tests.end_to_end.pods import CommandFailed, TestPod, wait_until
+from tests.end_to_end.pods import TestPod, has_small_disk, wait_until
 from tests.loopback import faults
 from tests.loopback.faults import CutStdin, CutStdout, EndAll, EndEarly, Ending, Fault, runs
 from tests.loopback.server import Server
@@ -66,7 +66,7 @@ class Route:
     def copy(self, path: str = "/cut/data/tree", target: str = "/cut/srv") -> Copied:
         """Copy to where something older stands."""
         source, destination = f"{self.source.name}:{path}", f"{self.destination.name}:{target}"
-        options = ("-c", "main", "--stall-timeout", "5", source, destination)
+        options = ("-c", "main", "--retries", "0", "--stall-timeout", "5", source, destination)
         return self.cluster.copy(self.version, *options, timeout=BOUND)
 
     def fails(
@@ -379,15 +379,3 @@ def test_a_full_disk(long_route: Route) -> None:
     long_route.fails(said, path="/cut/data/long", target="/small/old")
     assert destination.names("/small") == ["old"]
     assert destination.sh("cat /small/old") == b"old\n"
-
-
-def has_small_disk(pod: TestPod) -> bool:
-    """Return whether a file system of a few MiB stands at /small, mounting one if we may."""
-    try:
-        pod.sh(
-            "grep -q ' /small ' /proc/mounts || "
-            "{ mkdir -p /small; mount -t tmpfs -o size=4m small /small; }"
-        )
-    except CommandFailed:
-        return False
-    return True

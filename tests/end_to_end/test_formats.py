@@ -146,7 +146,7 @@ def test_the_difficult_tree_is_difficult(cluster: ClusterUnderTest) -> None:
     put_difficult_tree(source)
     script = WRAPPER.format(options="--format=pax --sparse")
     with wrapped(source, script):
-        packed = source.run(["sh", "-c", "cd /data && tar cf - difficult"])
+        packed = source.held(["sh", "-c"], "cd /data && tar cf - difficult")
     assert packed.count(b"GNU.sparse.major=1") == 3
     with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
         assert any("uid" in member.pax_headers for member in tar)

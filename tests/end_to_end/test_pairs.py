@@ -30,6 +30,12 @@ def source(request: pytest.FixtureRequest, cluster: ClusterUnderTest) -> TestPod
     return pod
 
 
+@pytest.fixture(scope="module")
+def sent(source: TestPod) -> trees.Tree:
+    """The tree that a Pod holds."""
+    return trees.look(source, "/data", "tree")
+
+
 def userland(pod: TestPod) -> str:
     """Return whose tar a Pod has."""
     return pod.name.partition("-")[0]
@@ -42,11 +48,15 @@ def digest(source: TestPod) -> str:
 
 
 def test_a_tree_arrives_as_it_is(
-    cluster: ClusterUnderTest, version: str, source: TestPod, destination: TestPod
+    cluster: ClusterUnderTest,
+    version: str,
+    source: TestPod,
+    destination: TestPod,
+    sent: trees.Tree,
 ) -> None:
     done = cluster.copy(version, f"{source.name}:/data/tree", f"{destination.name}:/srv")
     done.complete()
-    sent = fidelity.comparable(trees.look(source, "/data", "tree"), userland(destination))
+    sent = fidelity.comparable(sent, userland(destination))
     came = fidelity.comparable(trees.look(destination, "/srv", "tree"), userland(destination))
     assert len(sent.entries) > 5_500
     assert came.links == sent.links

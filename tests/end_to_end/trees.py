@@ -14,9 +14,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from tests.end_to_end.pods import TestPod
+from tests.end_to_end.pods import Place
 
 MTIME = 1_600_000_000
+FILE_SIZE = 2048
+"""Bytes of a file of the big tree that is not odd."""
 ODD_NAMES = (
     b"new\nline",
     b"-rf",
@@ -49,6 +51,11 @@ class Entry:
     def without_time(self) -> Entry:
         """Return the entry but for its time."""
         return replace(self, mtime=0)
+
+
+def without_owner(entry: Entry) -> Entry:
+    """Return the entry but for its owner."""
+    return replace(entry, uid=0, gid=0)
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,7 @@ def member(name: bytes, kind: bytes = tarfile.REGTYPE, **fields: object) -> tarf
     return made
 
 
-def big_tree(top: bytes, files: int = 5_500, size: int = 2048) -> bytes:
+def big_tree(top: bytes, files: int = 5_500, size: int = FILE_SIZE) -> bytes:
     """Pack a tree of ``files`` files of ``size`` bytes, and one of everything that is odd."""
     return archive([*_plain(top, files, size), *_odd(top)])
 
@@ -135,15 +142,19 @@ def _odd(top: bytes) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
             yield member(top + b"/" + name, tarfile.LNKTYPE, linkname=first), b""
 
 
-def put_big_tree(pod: TestPod, directory: str, top: str, files: int = 5_500) -> None:
+def put_big_tree(pod: Place, directory: str, top: str, files: int = 5_500) -> None:
     """Make the big tree in a Pod; the times of its directories too."""
     pod.unpack(big_tree(top.encode(), files), directory)
     pod.sh(f"find {directory}/{top} -type d -exec touch -d '2021-02-03 04:05:06' {{}} +")
 
 
-def look(pod: TestPod, directory: str, top: str) -> Tree:
+def look(pod: Place, directory: str, top: str) -> Tree:
     """Return the tree ``directory/top`` as the witness sees it; its root's name is empty."""
-    packed = pod.sh(f"cd {directory}; tar cf - {top}")
+    return read(pod.sh(f"cd {directory}; tar cf - {top}"), top)
+
+
+def read(packed: bytes, top: str) -> Tree:
+    """Return the tree below ``top`` in an archive."""
     entries: dict[bytes, Entry] = {}
     same: dict[bytes, set[bytes]] = defaultdict(set)
     with tarfile.open(

@@ -27,8 +27,13 @@ class Watch:
 
     @property
     def copies(self) -> list[str]:
-        """Those that send or receive an archive; a mere look does not create anything."""
-        return [command for command in self.commands if "nonce=" in command]
+        """Those that send or receive an archive; a mere look does not create anything, nor does
+        asking what a wildcard stands for."""
+        return [
+            command
+            for command in self.commands
+            if "nonce=" in command and "\nliteral=" not in command
+        ]
 
     def _see(self, command: Sequence[str]) -> bool:
         self.commands.append(" ".join(command))

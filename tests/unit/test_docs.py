@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 from tests.end_to_end import fidelity
+from tests.end_to_end.faults import document
+from tests.end_to_end.faults.table import FAULTS
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,6 +18,28 @@ def test_every_limit_of_a_tar_is_documented_and_no_other() -> None:
     section = text.split("## Limits of a destination's tar", 1)[1].split("\n## ", 1)[0]
     items = [" ".join(item.split()) for item in re.findall(r"^- (.+(?:\n  .+)*)", section, re.M)]
     assert [item.rstrip(".") for item in items] == list(fidelity.LIMITS)
+
+
+def test_every_fault_is_documented_as_each_cluster_showed_it() -> None:
+    """The end-to-end suite compares the rows with what it sees; here none may be missing."""
+    wanted = {
+        (entry.name, cluster, version)
+        for entry in FAULTS
+        for cluster in entry.clusters
+        for version in ("v5", "v4")
+    }
+    assert {row.key for row in document.read()} == wanted
+
+
+def test_the_tests_that_the_documents_name_are_there() -> None:
+    tests = "".join(path.read_text("utf-8") for path in ROOT.glob("tests/**/test_*.py"))
+    named = {
+        name
+        for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
+        for name in re.findall(r"`(test_\w+)`", document.read_text("utf-8"))
+    }
+    assert [name for name in sorted(named) if f"def {name}(" not in tests] == []
+    assert len(named) > 20
 
 
 def test_links_between_documents_lead_somewhere() -> None:
