@@ -22,9 +22,11 @@ BUSYBOX = "/opt/witness/busybox"
 SILENCE = 600
 """Seconds that a command may say nothing: 9 GiB take long to hash on a busy machine."""
 
-_HELD = """exec 3<&0 </dev/null
+_HELD = """exec 3<&0 4>&2 </dev/null
 trap 'code=$?; printf {}; read -r _ <&3 || :; exit $code' EXIT"""
-"""The shell's last word, and then its wait for the end of stdin, which its commands do not see."""
+"""The shell's last word, and then its wait for the end of stdin, which its commands do not see.
+
+Stderr stays open, whatever they do: with its end containerd would end stdin (containerd#13934)."""
 
 
 class CommandFailed(Exception):
