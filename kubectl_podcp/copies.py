@@ -20,12 +20,12 @@ from kubectl_podcp.ends import PodEnd
 from kubectl_podcp.errors import Interrupted, NoDirectory, PodcpError, UsageError, printable
 from kubectl_podcp.paths import GRAMMAR, PodPath
 from kubectl_podcp.plan import Plan
-from kubectl_podcp.rehearsal import Rehearsal
 from kubectl_podcp.report import Failure, Result, Tally
 from kubectl_podcp.request import DEFAULTS, Access, CopyRequest, Options
 
-if TYPE_CHECKING:  # imported where it is used: it is what start-up takes its time for
+if TYPE_CHECKING:  # imported where they are used: they are what start-up takes its time for
     from kubectl_podcp.cluster.kubeconfig import Cluster
+    from kubectl_podcp.rehearsal import Rehearsal
 
 Clusters = dict[Access, "Cluster"]
 

@@ -62,11 +62,12 @@ ARROWS = {
     "streaming": "archive attempt cluster ends errors exec paths plan relay remote request "
     "standard",
     "rehearsal": "attempt ends errors exec paths plan",
-    "copy": "attempt cluster compare errors logs paths plan rehearsal relay remainder remote "
-    "report request resume selection standard streaming update verify",
+    "signals": "errors",
+    "tries": "attempt compare errors logs paths plan relay remainder remote report resume "
+    "selection standard streaming update verify",
+    "copy": "cluster plan rehearsal report request streaming tries",
     "copies": "cluster copy ends errors globs paths plan rehearsal report request",
     "__init__": "_version copies copy errors overrides report request",
-    "signals": "errors",
     "cli": "arguments copies document errors items logs outputs printer progress pulse rehearsal "
     "report signals",
     "__main__": "cli",

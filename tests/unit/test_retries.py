@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-
-copy = importlib.import_module("kubectl_podcp.copy")  # the package's attribute is the function
+from kubectl_podcp.tries import wait
 
 
 def test_each_retry_waits_longer_but_none_for_ever() -> None:
-    waits = [copy.wait(failed) for failed in range(1, 7)]
+    waits = [wait(failed) for failed in range(1, 7)]
     assert waits == [1.0, 3.0, 9.0, 27.0, 60.0, 60.0]
-    assert copy.wait(100_000) == 60.0
+    assert wait(100_000) == 60.0
 
 
 def test_three_of_them_outlast_an_api_server_that_is_restarted() -> None:
-    assert sum(copy.wait(failed) for failed in (1, 2, 3)) > 10
+    assert sum(wait(failed) for failed in (1, 2, 3)) > 10

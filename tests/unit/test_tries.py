@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
 from kubectl_podcp.errors import TimedOut
-
-# Not by name: the package's attribute "copy" is the function.
-Tries: Any = importlib.import_module("kubectl_podcp.copy")._Tries
+from kubectl_podcp.tries import Tries
 
 
-class Slow(Tries):  # type: ignore[misc]
+class Slow(Tries):
     """Cleans up when its time is just over."""
 
     def __init__(self) -> None:

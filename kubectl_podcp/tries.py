@@ -1,0 +1,420 @@
+"""Attempts at one copy, until one is acknowledged or it is of no use to go on.
+
+In: a plan. Out: what the last attempt's relay returned, and what is left after a failure. The order
+of things: compare what is there (where that is asked for), look at what an earlier attempt has
+left, relay, read again and put in place (where the relay's own script does not do that), sweep.
+Raises :class:`~kubectl_podcp.errors.PodcpError`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+
+from kubectl_podcp import compare, paths, resume, streaming
+from kubectl_podcp import plan as plans
+from kubectl_podcp.attempt import Attempt
+from kubectl_podcp.compare import LIST_TIMEOUT
+from kubectl_podcp.errors import (
+    AccessError,
+    DestinationFailed,
+    DestinationRefused,
+    Interrupted,
+    Mismatch,
+    NotAcknowledged,
+    PodcpError,
+    PodNotFound,
+    ServerError,
+    TimedOut,
+    Unauthorized,
+    printable,
+)
+from kubectl_podcp.logs import CHOICES
+from kubectl_podcp.plan import Plan
+from kubectl_podcp.relay import NOT_PLACED, PARTLY_PLACED, PLACED, Outcome
+from kubectl_podcp.remainder import Part, Remainder, remainder
+from kubectl_podcp.remote import listing, scripts
+from kubectl_podcp.remote.scripts import Staging
+from kubectl_podcp.report import Tally
+from kubectl_podcp.selection import Unseen
+from kubectl_podcp.standard import Stdout
+from kubectl_podcp.update import Current
+from kubectl_podcp.verify import Ledger, ask_source, check
+
+log = logging.getLogger(__name__)
+
+SWEEP_TIMEOUT = 5.0
+"""Seconds for removing what a failed copy left."""
+
+DIGEST_TIMEOUT = 600.0
+"""Seconds for reading a big file's beginning, from a slow disk."""
+
+COMMIT_TIMEOUT = 600.0
+"""Seconds for joining a file's parts and putting the copy in its place."""
+
+NOTHING_TO_SEND = (Outcome(0, 0, b"", b""), ("", ""))
+"""What an attempt returns for which no session was opened."""
+
+FIRST_WAIT = 1.0
+"""Seconds, more or less, before the first retry."""
+
+LONGER = 3.0
+"""Each further retry waits so many times as long: three of them outlast the ten seconds and more
+for which an API server is away that is restarted."""
+
+LONGEST_WAIT = 60.0
+"""But not longer, more or less: with many retries, what is well again is soon noticed."""
+
+
+def wait(failed: int) -> float:
+    """Return the seconds, more or less, before the next try."""
+    few = min(failed - 1, 10)  # of the others the power alone would be too long to count
+    return min(FIRST_WAIT * LONGER**few, LONGEST_WAIT)
+
+
+class Tries:
+    """Attempts at one copy, until one is acknowledged or it is of no use to go on.
+
+    What an attempt that failed has left in the staging folder is where the next one goes on.
+    """
+
+    def __init__(self, plan: Plan, tally: Tally, on_notice: Callable[[str], None]) -> None:
+        self.failed = 0
+        self._plan = plan
+        self._tally = tally
+        self._on_notice = on_notice
+        self._fresh_credentials = False
+        self._committing = False
+        self._last: Attempt | None = None
+        self._placed: int | None = NOT_PLACED  # how that ended; None: not known
+        self._in_doubt = False  # whether an attempt before may have placed it
+        self._has_staged = False  # whether there is something to go on from
+        self._unswept: list[Staging] = []  # what attempts before have left
+        self._current: Current | None = None  # what was up to date before the first attempt
+        self._reads_all = False  # whether the user was told so
+        named = plan.request.selection.only is not None
+        self._unseen = Unseen(plan.request.selection) if named else None
+        self._ledger = Ledger() if plan.request.verify else None
+        self._staging = self._new_staging(kept=plan.request.partial)
+        self._look_first = plan.request.partial and self._staging.name in plan.there.leftovers
+
+    @property
+    def plan(self) -> Plan:
+        """The last attempt's."""
+        return self._plan
+
+    @property
+    def missing(self) -> bytes:
+        """A line for each name that was asked for and is not in the source."""
+        return self._unseen.lines().encode() if self._unseen else b""
+
+    def first(self) -> Attempt:
+        """Return the first attempt, as it is where all must be sent."""
+        staging = replace(self._staging, place=self._ledger is None, keep=self._keeps())
+        return Attempt(self._plan, staging, self._tally, None, self._ledger)
+
+    def run(self) -> tuple[Outcome, tuple[str, str]]:
+        """Return what the last attempt's relay returned, and its protocols."""
+        self._clear_leftovers()
+        try:
+            while True:
+                try:
+                    result = self._try()
+                    for said in self._sweep():
+                        self._on_notice(said)
+                    return result
+                except PodcpError as error:
+                    self._wait_or_raise(error)
+        except PodcpError as error:  # a signal may come while we wait, too
+            error.left = self._left()
+            with suppress(Interrupted):  # the first error counts
+                kept = not isinstance(error, Mismatch)
+                error.left = "\n".join((error.left, *self._clean_up_at_the_end(kept=kept)))
+            raise
+        except BaseException:
+            self._clean_up()
+            raise
+
+    def _try(self) -> tuple[Outcome, tuple[str, str]]:
+        if self.failed:
+            self._ask_again()
+        first = self._current is None
+        if first and self._plan.request.compares:
+            self._current = self._compare()
+        resumed = self._look() if self._look_first or self._last is not None else None
+        left = resumed or self._outdated(first)
+        place = resumed is None and self._ledger is None
+        self._staging = replace(self._staging, place=place, keep=self._keeps())
+        if self._ledger is not None:
+            self._ledger.begin(left)
+            ask_source(self._plan, self._ledger)
+        if left is None:
+            self._tally.begin_again()
+        else:
+            whole, size = len(left.whole), left.size()
+            log.log(CHOICES, "goes on: %d files and %d bytes are there already", whole, size)
+            self._tally.begin_again(whole, size, len(left.current))
+        if self._tally.watcher is not None:
+            self._tally.watcher.begin(left.staged() if left else ())
+        self._has_staged = resumed is not None
+        self._placed = NOT_PLACED
+        if left is not None and left.is_nothing and resumed is None:
+            return NOTHING_TO_SEND
+        self._last = streaming.attempt(self._plan)(
+            self._plan, self._staging, self._tally, left, self._ledger, self._unseen
+        )
+        try:
+            result = self._last.run()
+            self._fresh_credentials = False  # they were good; the next ones may expire again
+        finally:
+            self._has_staged = self._has_staged or self._last.has_staged
+            if place:
+                self._placed = self._last.placed
+        if self._ledger is not None:
+            self._tally.verifying = True
+            check(self._plan, self._staging, self._ledger, self._tally)
+        if not place:
+            self._commit()
+        return result
+
+    def _ask_again(self) -> None:
+        """Begin anew where a container has been replaced: what was staged in it is gone with it."""
+        before, self._plan = self._plan, plans.renewed(self._plan)
+        if self._plan.target != before.target or self._plan.key != before.key:
+            self._on_notice(f"{self._plan.target} was restarted: the copy begins anew")
+            self._staging = self._new_staging(kept=self._plan.request.partial)
+            self._last = self._current = None
+
+    def _compare(self) -> Current:
+        """Return the files that are up to date at the destination."""
+        found = compare.compare(self._plan, self._new_staging(kept=False))
+        if found is None:
+            self._on_notice(
+                "what is there could not be compared (it is too much, or some of it cannot be "
+                "read): everything is copied"
+            )
+        return found or Current(None, frozenset())
+
+    def _outdated(self, first: bool) -> Remainder | None:
+        """Return what is wanted and not up to date at the destination; None where that is all.
+
+        :param first: whether the source was listed just now.
+        """
+        current, is_all = self._current, self._plan.request.selection.is_all
+        then = current.source if current else None
+        if then is None and is_all:
+            return None
+        source = then if first and then else compare.list_source(self._plan)
+        names = current.still(source) if source and current else frozenset[bytes]()
+        left = remainder(source, current=names) if source and (names or not is_all) else None
+        if not is_all and (left is None or left.names is None) and not self._reads_all:
+            self._reads_all = True
+            self._on_notice(
+                "the source's tar cannot be told what to read: it reads all, and what is not "
+                "wanted goes no further than to this machine"
+            )
+        return left
+
+    def _keeps(self) -> bool:
+        return self._plan.request.partial or self._plan.request.tries_again(self.failed)
+
+    def _wait_or_raise(self, error: PodcpError) -> None:
+        """Wait until it is time to try again, or raise ``error`` where that is of no use."""
+        if self._renewed_credentials(error):
+            return
+        # The Pod was there when the copy began: it may be made anew.
+        may_pass = error.retryable or isinstance(error, PodNotFound)
+        if not may_pass or not self._plan.request.tries_again(self.failed):
+            log.log(
+                CHOICES,
+                "not tried again: %s, which %s; %d of %d retries were used",
+                *(error.code, "may pass" if may_pass else "would come again"),
+                *(self.failed, self._plan.request.retries),
+            )
+            raise error
+        self.failed += 1
+        seconds = wait(self.failed) * random.uniform(0.8, 1.2)
+        retries = self._plan.request.retries
+        last = f" of {retries}" if retries >= 0 else ""
+        self._on_notice(f"{error.happened}; trying again in {seconds:.1f} s ({self.failed}{last})")
+        time.sleep(seconds)
+        if self._may_be_placed():
+            # Its shell may be at work yet: what it moves or removes must not be ours.
+            self._clean_up()
+            self._in_doubt = self._in_doubt or self._placed is None
+            self._staging = self._new_staging(kept=False)
+            self._last = None
+            self._committing = False
+
+    def _renewed_credentials(self, error: PodcpError) -> bool:
+        """Whether to go on at once with fresh credentials: a token expires while a copy runs."""
+        if not isinstance(error, Unauthorized) or self._fresh_credentials:
+            self._fresh_credentials = False
+            return False
+        self._fresh_credentials = True
+        for end in (self._plan.source, self._plan.target):
+            end.renew_credentials()
+        return True
+
+    # --- the staging folder ------------------------------------------------------------------
+
+    def _new_staging(self, *, kept: bool) -> Staging:
+        """Return a folder of our own, or the one where other runs with ``--partial`` look."""
+        own = "0" * 16 if kept else os.urandom(8).hex()
+        placement = self._plan.placement
+        below = placement.path.rstrip(b"/") + b"/"
+        return Staging(
+            placement,
+            self._plan.key + own,
+            self._plan.found.facts.top,
+            mounts=tuple(each for each in self._plan.there.mounts if each.startswith(below)),
+        )
+
+    def _clear_leftovers(self) -> None:
+        """Remove what copies to this very target left, whose client and shell are gone."""
+        for name in self._plan.there.leftovers:
+            digits = name.decode("ascii").removeprefix(".podcp-")
+            if digits.startswith(self._plan.key) and digits != self._staging.digits:
+                left = replace(self._staging, digits=digits, keep=True)
+                with suppress(AccessError, ServerError):  # it is in nobody's way
+                    self._plan.target.run(scripts.sweep(left, busy=True), SWEEP_TIMEOUT)
+
+    def _look(self) -> Remainder | None:
+        """Return what is in the staging folder already; None where nothing of it is of use."""
+        plan, nonce = self._plan, os.urandom(16).hex()
+        staged = plan.target.run(
+            scripts.list_staged(self._staging, nonce, end=not self._look_first),
+            LIST_TIMEOUT,
+            listing.LIMIT,
+        )
+        if staged.endswith(b"busy\n"):
+            raise DestinationRefused(
+                f"another copy to {printable(plan.placement.path)} is at work",
+                advice="wait until it has ended, or leave out --partial",
+            )
+        self._look_first = False
+        there = listing.parse(staged, nonce)
+        found = None
+        if there is not None:
+            here = compare.list_source(plan)
+            current = self._current.still(here) if here and self._current else frozenset[bytes]()
+            known = None if plan.found.sha256 else self._ledger
+            parts = bool(plan.found.sha256 and plan.there.sha256)
+            if here:
+                found = resume.resumption(here, there, current, known, parts=parts)
+        part = found.remainder.part if found else None
+        if found is None or (part is not None and not self._same_prefix(part)):
+            plan.target.run(scripts.sweep(replace(self._staging, keep=True)), SWEEP_TIMEOUT)
+            if staged:
+                self._on_notice("nothing of what arrived can be used: the copy begins anew")
+            return None
+        if found.doubtful:
+            words = scripts.words(found.doubtful)
+            spoil = scripts.spoil(self._staging, len(words))
+            plan.target.run(spoil, SWEEP_TIMEOUT, stdin=words)
+        return found.remainder
+
+    def _same_prefix(self, part: Part) -> bool:
+        """Set the part aside; return whether the source's file still begins with it."""
+        plan = self._plan
+        said, answered = plans.both(
+            lambda: plan.source.run(
+                scripts.digest_of_prefix(plan.found.facts, part.name, part.size, plan.found.sha256),
+                DIGEST_TIMEOUT,
+            ),
+            lambda: plan.target.run(
+                scripts.set_aside(self._staging, part.name, part.size, plan.there.sha256),
+                DIGEST_TIMEOUT,
+            ),
+        )
+        return said[:64] == answered[:64] and re.fullmatch(rb"[0-9a-f]{64}", said[:64]) is not None
+
+    def _may_be_placed(self) -> bool:
+        """Whether somebody may be moving what is staged to its place."""
+        if not self._staging.place:
+            return self._committing
+        return self._last is not None and self._last.may_be_placed
+
+    def _commit(self) -> None:
+        """Put what an attempt completed in its place."""
+        nonce = os.urandom(16).hex()
+        self._committing, self._placed = True, None
+        said = self._plan.target.run(scripts.commit(self._staging, nonce), COMMIT_TIMEOUT)
+        placed = re.search(rb"\npodcp-%b 0 1 (\d)\n\Z" % nonce.encode(), said)
+        if placed is None:
+            raise NotAcknowledged("the destination did not say that the copy is in its place")
+        self._placed = int(placed[1])
+        if self._placed != PLACED:
+            why = said[: placed.start()]
+            raise DestinationFailed("the copy could not be put in place", stderr=why)
+
+    def _left(self) -> str:
+        """Return what is on the destination after a failure, as far as it can be known."""
+        if isinstance(self._plan.target, Stdout):
+            return self._plan.target.left
+        target = printable(self._plan.placement.path)
+        if self._placed == PLACED:
+            return f"the copy is complete: {target} is the new one"
+        if self._placed == PARTLY_PLACED:
+            return f"{target} has some of the new files; each is whole"
+        if self._placed is None or self._in_doubt:
+            return (
+                f"everything was sent, but whether {target} is the new or the old one is not known"
+            )
+        return f"{self._plan.request.destination} was not changed"
+
+    def _clean_up_at_the_end(self, *, kept: bool) -> list[str]:
+        """Clean up, also where the copy's time is over meanwhile: this has limits of its own."""
+        try:
+            return self._clean_up(kept=kept)
+        except TimedOut:  # which comes only once
+            return self._clean_up(kept=kept)
+
+    def _clean_up(self, *, kept: bool = True) -> list[str]:
+        """Remove what is staged, or keep it; return what a user should know of it.
+
+        :param kept: whether it may be kept.
+        """
+        if self._last is None:
+            return self._sweep()
+        if kept and self._plan.request.partial and self._has_staged and not self._may_be_placed():
+            stage = self._path(self._staging)
+            said = f"what arrived is kept in {stage}: the same command goes on from there"
+            return [said, *self._sweep()]
+        # A shell that has all of it may be about to move it: so it is given time, as where it
+        # removes the folder by itself, and the folder is not taken away under it.
+        keep = self._staging.keep and not self._may_be_placed()
+        staging = replace(self._staging, keep=keep)
+        if staging not in self._unswept:
+            self._unswept.append(staging)
+        return self._sweep()
+
+    def _sweep(self) -> list[str]:
+        """Remove what attempts have left; return what a user should know of it."""
+        self._unswept = [staging for staging in self._unswept if not self._is_swept(staging)]
+        there = self._plan.target
+        return [
+            f"remove {self._path(staging)} there, if it is still there: {there} did not answer"
+            for staging in self._unswept
+        ]
+
+    def _is_swept(self, staging: Staging) -> bool:
+        sweep = scripts.sweep(replace(staging, keep=staging.keep or not staging.place))
+        with suppress(AccessError, ServerError, OSError):
+            try:
+                self._plan.target.run(sweep, SWEEP_TIMEOUT)
+            except Unauthorized as error:
+                if not self._renewed_credentials(error):
+                    raise
+                self._plan.target.run(sweep, SWEEP_TIMEOUT)
+            return True
+        return False
+
+    def _path(self, staging: Staging) -> str:
+        return printable(paths.join(self._plan.placement.directory, staging.name))
