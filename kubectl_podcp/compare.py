@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
-from kubectl_podcp import digest, update
+from kubectl_podcp import digest, paths, update
 from kubectl_podcp import plan as plans
 from kubectl_podcp.ends import End
 from kubectl_podcp.errors import DestinationRefused, ServerError, SourceError
@@ -99,19 +99,33 @@ def _up_to_date(plan: Plan, source: Listing, target: Listing) -> frozenset[bytes
         raise DestinationRefused(
             NO_SHA256SUM.format(plan.request.destination.where), advice=WITHOUT
         )
-    return _same(plan, {name: source[name].size for name in names})
+    sizes = {name: source[name].size for name in names}
+    return _same(plan, sizes, plan.placement.directory, _name_there(plan))
 
 
-def _same(plan: Plan, sizes: Mapping[bytes, int]) -> frozenset[bytes]:
-    """Return those of the files whose contents are equal at both ends."""
+def same_staged(plan: Plan, staging: Staging, sizes: Mapping[bytes, int]) -> frozenset[bytes]:
+    """Return those of the staged files that have the same contents as the source's; none where one
+    end cannot tell.
+
+    :param sizes: in bytes, by name.
+    """
+    if not (plan.found.sha256 and plan.there.sha256):
+        return frozenset()
+    directory = paths.join(plan.placement.directory, staging.name)
+    return _same(plan, sizes, directory, plan.found.facts.top)
+
+
+def _same(plan: Plan, sizes: Mapping[bytes, int], directory: bytes, top: bytes) -> frozenset[bytes]:
+    """Return those of the files whose contents are equal at both ends.
+
+    :param directory: the destination's, in which the tree is called ``top``.
+    """
     facts = plan.found.facts
-    there = {_name_there(plan) + name[len(facts.top) :]: name for name in sizes}
+    there = {top + name[len(facts.top) :]: name for name in sizes}
     sizes_there = {name: sizes[here] for name, here in there.items()}
     here, told = plans.both(
         lambda: dict(digest.of_named(plan.source, facts.directory, sizes, plan.found.sha256)),
-        lambda: dict(
-            digest.of_named(plan.target, plan.placement.directory, sizes_there, plan.there.sha256)
-        ),
+        lambda: dict(digest.of_named(plan.target, directory, sizes_there, plan.there.sha256)),
     )
     return update.same_digest(sizes, here, {there[name]: each for name, each in told.items()})
 

@@ -13,7 +13,7 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -298,16 +298,20 @@ class Tries:
                 f"another copy to {printable(plan.placement.path)} is at work",
                 advice="wait until it has ended, or leave out --partial",
             )
-        self._look_first = False
+        first, self._look_first = self._look_first, False
         there = listing.parse(staged, nonce)
         found = None
         if there is not None:
             here = compare.list_source(plan)
             current = self._current.still(here) if here and self._current else frozenset[bytes]()
-            known = None if plan.found.sha256 else self._ledger
+            known: Iterable[bytes] | None = None if plan.found.sha256 else self._ledger
             parts = bool(plan.found.sha256 and plan.there.sha256)
             if here:
                 found = resume.resumption(here, there, current, known, parts=parts)
+                if first and found is not None:  # it may be another source's, or an older one
+                    sizes = {name: here[name].size for name in found.remainder.whole}
+                    known = compare.same_staged(plan, self._staging, sizes)
+                    found = resume.resumption(here, there, current, known, parts=parts)
         part = found.remainder.part if found else None
         if found is None or (part is not None and not self._same_prefix(part)):
             plan.target.run(scripts.sweep(replace(self._staging, keep=True)), SWEEP_TIMEOUT)

@@ -141,6 +141,58 @@ def test_without_sha256_a_part_is_sent_again(
     assert trees.look(destination, "/srv", "tree") == trees.look(source, "/data", "tree")
 
 
+TREE = (
+    "mkdir /data/tree; cd /data/tree; for n in $(seq 240); do "
+    "dd if=/dev/urandom of=file$n bs=200k count=1 2>/dev/null; done; "
+    f"touch -d @{trees.MTIME} file* ."
+)
+"""Makes a tree whose files look the same each time, and never are. Of none a part is used, which
+would be read in any case."""
+
+
+def left_by_another_run(cluster: ClusterUnderTest, version: str, place: Path) -> None:
+    """Break a copy with ``--partial`` when some of its files are whole."""
+    source, destination = cluster.pod("gnu-0"), cluster.pod("gnu-1")
+    source.fresh("/data")
+    destination.fresh("/srv")
+    source.sh(TREE)
+    with breaking(cluster.kubeconfig, f"podcp-{version}", place) as (breaker, kubeconfig):
+        breaker.on_passing = Cuts(12 << 20)
+        through = ClusterUnderTest(kubeconfig, cluster.is_real, command=cluster.command)
+        words = ("--partial", "--retries", "0", "gnu-0:/data/tree", "gnu-1:/srv")
+        through.copy(version, *words).failed(1, "is kept in")
+
+
+@pytest.mark.parametrize("where", ["gnu-0", "busybox-0"])
+def test_a_later_run_goes_on_with_nothing_but_what_the_source_has(
+    cluster: ClusterUnderTest, version: str, tmp_path: Path, where: str
+) -> None:
+    """The same Pod with new contents, or another one: size, time, mode and owner are the same."""
+    left_by_another_run(cluster, version, tmp_path)
+    source, destination = cluster.pod(where), cluster.pod("gnu-1")
+    source.fresh("/data")
+    source.sh(TREE)
+    done = cluster.copy(version, "--partial", f"{where}:/data/tree", "gnu-1:/srv")
+    assert "begins anew" in done.complete().stderr
+    assert trees.look(destination, "/srv", "tree") == trees.look(source, "/data", "tree")
+    assert destination.names("/srv") == ["tree"]
+
+
+@pytest.mark.parametrize("side", [None, "gnu-0", "gnu-1"])
+def test_a_later_run_goes_on_where_both_ends_can_prove_it(
+    cluster: ClusterUnderTest, version: str, side: str | None, tmp_path: Path
+) -> None:
+    left_by_another_run(cluster, version, tmp_path)
+    source, destination = cluster.pod("gnu-0"), cluster.pod("gnu-1")
+    tools = "s/sha256sum/no-such-tool/g;s/openssl dgst/no-such-tool/g" if side else ""
+    with doctored(cluster.pod(side or "gnu-0"), tools):
+        done = cluster.copy(version, "--partial", "-v", "1", "gnu-0:/data/tree", "gnu-1:/srv")
+    done.complete()
+    assert ("begins anew" in done.stderr) == (side is not None)
+    assert ("goes on: " in done.stderr) == (side is None)
+    assert trees.look(destination, "/srv", "tree") == trees.look(source, "/data", "tree")
+
+
 def test_bsdtar_keeps_the_times_of_directories_that_were_there_already(
     cluster: ClusterUnderTest, version: str, tmp_path: Path
 ) -> None:

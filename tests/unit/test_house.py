@@ -51,7 +51,7 @@ ARROWS = {
     "ends": "cluster errors exec logs",
     "plan": "cluster ends errors logs paths remote request",
     "digest": "ends errors exec relay remote",
-    "compare": "digest ends errors plan remote update",
+    "compare": "digest ends errors paths plan remote update",
     "verify": "archive digest errors plan remainder remote report",
     "hints": "",
     "attempt": "archive bandwidth changes ends errors exec plan relay remainder remote report "
