@@ -103,6 +103,7 @@ def make(clusters: tuple[Cluster, Cluster], request: CopyRequest) -> Plan:
             f"{request.source} is not a directory, and --files-from names what is in one",
             advice="a link to a directory is followed where a slash ends it",
         )
+    check_made(request, found)
     check_verify(request, there)
     if source.is_same(target):
         _check_not_into_itself(found, placement)
@@ -130,6 +131,19 @@ def find(
         raise
     taken = path.owner if path.kind else None
     return PodEnd(cluster, pod, taken), path.in_pod(pod.name)
+
+
+def check_made(request: CopyRequest, found: probe.Source) -> None:
+    """Refuse a tree with something wanted in it that the kernel makes as it is read."""
+    for place in found.made:
+        top, *parts = place[len(paths.join(found.facts.directory, b"")) :].split(b"/")
+        names = (b"/".join((top, *parts[:depth])) for depth in range(1, len(parts) + 1))
+        if all(request.selection.wants(name, is_directory=True) for name in names):
+            raise SourceError(
+                f"{printable(place)} is in it, where the kernel makes files as they are read: tar "
+                "goes by their sizes, which say nothing of their contents",
+                advice=f"leave it out: --exclude '/{printable(b'/'.join(parts))}'",
+            )
 
 
 def check_verify(request: CopyRequest, there: probe.Target) -> None:

@@ -69,6 +69,7 @@ def _to_stdout(clusters: tuple[Cluster, Cluster], request: CopyRequest) -> Plan:
             f"{request.source} is neither a file nor a directory",
             advice="name a file, or a directory for a tar archive of it",
         )
+    plans.check_made(request, found)
     request = replace(request, source=path)
     return Plan(clusters, request, end, target, found, _OUTPUT, Placement(TOP, b""))
 

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
+from kubectl_podcp import paths
 from kubectl_podcp.errors import (
     DestinationRefused,
     ExecFailed,
@@ -38,12 +39,14 @@ class Source:
 
     :ivar sha256: command that takes SHA-256, of :data:`scripts.SHA256`; empty where there is none.
     :ivar now: its time, in seconds since the epoch; 0 where it is not known.
+    :ivar made: paths in it where file systems of :data:`MADE` are mounted.
     """
 
     facts: SourceFacts
     tar: Tar
     sha256: str = ""
     now: int = 0
+    made: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,12 @@ class Target:
     sha256: str = ""
     mounts: tuple[bytes, ...] = ()
 
+
+MADE = frozenset(
+    b"proc sysfs cgroup cgroup2 debugfs tracefs securityfs configfs pstore bpf fusectl binfmt_misc "
+    b"selinuxfs efivarfs rpc_pipefs resctrl nsfs".split()
+)
+"""Types of file systems whose files the kernel makes as they are read; many say a size of 0."""
 
 _NOT_ENTERED = "take a directory that the user there may enter, or another container with -c"
 
@@ -89,9 +98,10 @@ def source(output: bytes, path: Path) -> Source:
             f"{path} is the root of the container, which cannot be copied as a whole",
             advice="name the directories that you need",
         )
-    if "made" in facts:
+    around, below = _made(facts)
+    if around is not None:
         raise SourceError(
-            f"{path} stands in {printable(facts['made'])}, where the kernel makes files as they "
+            f"{path} stands in {printable(around)}, where the kernel makes files as they "
             "are read: tar goes by their sizes, which say nothing of their contents",
             advice="copy what it says to a file first, with cat",
         )
@@ -101,7 +111,22 @@ def source(output: bytes, path: Path) -> Source:
         _tar(facts, path),
         _sha256(facts),
         int(now) if now.isdigit() else 0,
+        below,
     )
+
+
+def _made(facts: dict[str, bytes]) -> tuple[bytes | None, tuple[bytes, ...]]:
+    """Return where a file system of :data:`MADE` is mounted that holds the source, if one does, and
+    where others are mounted in it."""
+    source = paths.join(facts["directory"], facts["top"])
+    mounts = dict[bytes, bytes]()
+    for line in facts.get("mounts", b"").splitlines():
+        kind, _, place = line.partition(b" ")
+        mounts[_unescaped(place)] = kind  # of two at one place the later one counts
+    holds = [each for each in mounts if (source + b"/").startswith(each.rstrip(b"/") + b"/")]
+    around = max(holds, key=len, default=None)
+    below = (each for each in mounts if each.startswith(source + b"/") and mounts[each] in MADE)
+    return (around if around and mounts[around] in MADE else None), tuple(below)
 
 
 def _not_found(path: Path) -> SourceNotFound:

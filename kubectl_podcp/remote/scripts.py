@@ -120,9 +120,8 @@ cd -P -- "${q:-/}" 2>/dev/null || exit 0
 fact directory "$PWD"
 fact top "${p##*/}"
 fact now "$(date +%s 2>/dev/null)"
-for q in /proc/self /sys/kernel; do
-  [ -d "$q" ] && [ "$(stat -c %d "$q")" = "$(stat -c %d "./${p##*/}")" ] && fact made "${q%/*}"
-done 2>/dev/null
+fact mounts "$(while read -r _ _ _ _ m t; do t=${t##* - }; printf '%s %s\n' "${t%% *}" "$m"
+done </proc/self/mountinfo)" 2>/dev/null
 exit 0
 """
 

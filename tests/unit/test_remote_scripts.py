@@ -244,7 +244,9 @@ def test_a_source_that_cannot_be_copied_says_why(shell: Shell) -> None:
 
 def test_a_source_that_the_kernel_makes_is_refused() -> None:
     """In this machine's own root, for the userlands have no /proc."""
-    for path in (b"/proc/cpuinfo", b"/proc/self", b"/proc", b"/sys/kernel"):
+    mounts = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    cgroups = [line.split()[4] + b"/cgroup.procs" for line in mounts if b" - cgroup" in line]
+    for path in (b"/proc/cpuinfo", b"/proc/self", b"/proc", b"/sys/kernel", *cgroups[:1]):
         said = subprocess.run(
             ["sh", "-c", scripts.probe_source(path)], capture_output=True, check=True
         ).stdout
@@ -252,6 +254,19 @@ def test_a_source_that_the_kernel_makes_is_refused() -> None:
             probe.source(said, PATH)
     said = subprocess.run(["sh", "-c", scripts.probe_source(b"/etc")], capture_output=True).stdout
     assert abs(probe.source(said, PATH).now - time.time()) < 100
+
+
+def test_what_the_kernel_makes_is_seen_in_a_tree(tmp_path: Path) -> None:
+    """Where it is mounted last, and as it is called."""
+    tree = tmp_path / "a tree"
+    for name in ("pro c", "cpuinfo", "plain", "hidden"):
+        (tree / name).mkdir(parents=True)
+    script = f"""cd {scripts.quote(bytes(tree))} && mount -t proc proc 'pro c' &&
+        mount -t tmpfs tmpfs plain && mount -t proc proc hidden && mount -t tmpfs tmpfs hidden &&
+        exec sh -c "$1" """
+    argv = ["unshare", "-rmpf", "sh", "-c", script, "sh", scripts.probe_source(bytes(tree))]
+    said = subprocess.run(argv, capture_output=True, check=True).stdout
+    assert probe.source(said, PATH).made == (bytes(tree / "pro c"),)
 
 
 def test_the_target_probe(shell: Shell) -> None:
