@@ -54,7 +54,7 @@ examples:
 EXIT_CODES = """
 exit codes:
   0 complete, 1 failed, 2 usage, 3 partial (some of it could not be copied),
-  4 no access to the API server, 130 and 143 after a signal, 141 output unread
+  4 no access to the API server, 128 + n after signal n, 141 output unread
 """
 
 
@@ -132,7 +132,7 @@ def parser(prog: str, *, everything: bool = False) -> Parser:
         metavar="N",
         type=int,
         default=RETRIES,
-        help="tries again after a failure (3; -1 is no end)",
+        help="try again after a failure (3; -1 is no end)",
     )
     add(
         "--partial",

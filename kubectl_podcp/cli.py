@@ -327,7 +327,11 @@ def _writing() -> Iterator[None]:
     except (AttributeError, OSError, ValueError) as cause:  # None or closed; full, or nobody reads
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - as for stderr, below
         if not isinstance(cause, BrokenPipeError):
-            raise OutputFailed(f"cannot write to stdout: {cause}") from None
+            why = cause.strerror if isinstance(cause, OSError) else "it is closed"
+            raise OutputFailed(
+                f"cannot write to stdout: {why}",
+                advice="that is its output alone: what was said of the copy holds",
+            ) from None
 
 
 def _say(text: str) -> None:

@@ -46,7 +46,7 @@ class Refused(UnsafeMember):
     def __init__(self, name: bytes, why: str, *, advice: str = "") -> None:
         super().__init__(
             f"the source's archive holds '{printable(name)}', which is refused: {why}",
-            advice=advice,
+            advice=advice or "look at what made the archive",
         )
         self.name = name
         self.why = why

@@ -131,11 +131,10 @@ def refused_certificate(error: OSError) -> CertificateError | None:
 
 def _dial(to: Endpoint | Proxy, deadline: Deadline) -> socket.socket:
     """Return a TCP connection to the first address of ``to`` that takes one."""
-    where = str(to)
     try:
         addresses = socket.getaddrinfo(to.host, to.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise _unreachable(where, [error]) from error
+        raise _unreachable(str(to), [error], is_proxy=isinstance(to, Proxy)) from error
     failures: list[Exception] = []
     for tried, (family, kind, number, _, address) in enumerate(addresses):
         try:
@@ -144,7 +143,7 @@ def _dial(to: Endpoint | Proxy, deadline: Deadline) -> socket.socket:
             return _tcp(socket.socket(family, kind, number), address, share)
         except OSError as error:
             failures.append(error)
-    raise _unreachable(where, failures) from failures[-1]
+    raise _unreachable(str(to), failures, is_proxy=isinstance(to, Proxy)) from failures[-1]
 
 
 def _tcp(sock: socket.socket, address: tuple[Any, ...], timeout: float | None) -> socket.socket:
@@ -177,7 +176,7 @@ def _through(
             return tunnel.carry(secured)
     except OSError as error:
         sock.close()
-        raise _unreachable(where, [error]) from error
+        raise _unreachable(where, [error], is_proxy=True) from error
     except BaseException:
         sock.close()
         raise
@@ -241,15 +240,18 @@ def _no_tls(where: str, error: ssl.SSLError) -> Unreachable:
     )
 
 
-def _unreachable(where: str, failures: list[Exception]) -> Unreachable:
+def _unreachable(where: str, failures: list[Exception], *, is_proxy: bool = False) -> Unreachable:
     """Return the error that says why none of the addresses could be reached."""
     last = failures[-1]
     reasons = dict.fromkeys(_reason(failure) for failure in failures)
-    advice = "Check the network, a VPN, and the server's address in the kubeconfig."
+    whose, place = "server's", "in the kubeconfig"
+    if is_proxy:
+        whose, place = "proxy's", "in the kubeconfig (proxy-url) or in HTTPS_PROXY"
+    advice = f"Check the network, a VPN, and the {whose} address {place}."
     if isinstance(last, socket.gaierror | UnicodeError):
-        advice = "Check the server's name in the kubeconfig, and DNS or a VPN that it needs."
+        advice = f"Check the {whose} name {place}, and DNS or a VPN that it needs."
     elif isinstance(last, ConnectionRefusedError):
-        advice = "Check that it runs, and the server's address and port in the kubeconfig."
+        advice = f"Check that it runs, and the {whose} address and port {place}."
     elif isinstance(last, TimeoutError):
         advice = "Check the network, a VPN, and firewalls on the way."
     return Unreachable(f"cannot connect to {where}: {'; '.join(reasons)}", advice=advice)

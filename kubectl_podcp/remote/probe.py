@@ -136,10 +136,11 @@ def _not_found(path: Path) -> SourceNotFound:
             advice=f"a path in a Pod is written {GRAMMAR}; what stands below a directory that you "
             "may not enter cannot be seen either",
         )
+    absolute = path.path.startswith(b"/")
     return SourceNotFound(
         f"{path} does not exist",
-        advice="a relative path starts at the working directory; what stands below a directory "
-        "that the user there may not enter cannot be seen either",
+        advice=("" if absolute else "a relative path starts at the working directory; ")
+        + "what stands below a directory that the user there may not enter cannot be seen either",
     )
 
 
