@@ -36,6 +36,7 @@ from kubectl_podcp.errors import (
     Unauthorized,
     printable,
 )
+from kubectl_podcp.fidelity import TIMESTAMPS
 from kubectl_podcp.logs import CHOICES
 from kubectl_podcp.plan import Plan
 from kubectl_podcp.rehearsal import Rehearsal
@@ -273,7 +274,8 @@ class _Tries:
             log.log(CHOICES, "goes on: %d files and %d bytes are there already", whole, size)
             self._tally.begin_again(whole, size, len(left.current))
         if self._tally.watcher is not None:
-            self._tally.watcher.begin(left.staged() if left else ())
+            staged = map(self._plan.rewriting.member, left.staged() if left else ())
+            self._tally.watcher.begin(staged)
         self._has_staged = resumed is not None
         self._placed = NOT_PLACED
         if left is not None and left.is_nothing and resumed is None:
@@ -418,8 +420,10 @@ class _Tries:
             current = self._current.still(here) if here and self._current else frozenset[bytes]()
             known = None if plan.found.sha256 else self._ledger
             parts = bool(plan.found.sha256 and plan.there.sha256)
-            if here:
-                found = resume.resumption(here, there, current, known, parts=parts)
+            if here and TIMESTAMPS in plan.request.preserve:  # by which it is known
+                found = resume.resumption(
+                    here, there, current, known, parts=parts, rewriting=plan.rewriting
+                )
         part = found.remainder.part if found else None
         if found is None or (part is not None and not self._same_prefix(part)):
             plan.target.run(scripts.sweep(replace(self._staging, keep=True)), SWEEP_TIMEOUT)

@@ -54,6 +54,7 @@ class Target:
     :ivar leftovers: names of staging folders that are there.
     :ivar sha256: command that takes SHA-256, of :data:`scripts.SHA256`; empty where there is none.
     :ivar mounts: paths at which something is mounted; empty where nobody tells.
+    :ivar umask: of our user there.
     """
 
     facts: TargetFacts
@@ -62,6 +63,7 @@ class Target:
     leftovers: tuple[bytes, ...] = ()
     sha256: str = ""
     mounts: tuple[bytes, ...] = ()
+    umask: int = 0o022
 
 
 _NOT_ENTERED = "take a directory that the user there may enter, or another container with -c"
@@ -129,6 +131,7 @@ def target(output: bytes, path: Path) -> Target:
         raise DestinationRefused(
             f"{path} cannot be entered: permission denied", advice=_NOT_ENTERED
         )
+    umask = facts.get("umask", b"")
     return Target(
         TargetFacts(
             directory=facts.get("directory", b""),
@@ -142,6 +145,7 @@ def target(output: bytes, path: Path) -> Target:
         tuple(re.findall(rb"\.podcp-[0-9a-f]{32}\b", facts.get("leftovers", b""))),
         _sha256(facts),
         tuple(map(_unescaped, facts.get("mounts", b"").splitlines())),
+        int(umask, 8) if re.fullmatch(rb"[0-7]{1,4}", umask) else 0o022,
     )
 
 

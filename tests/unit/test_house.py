@@ -30,10 +30,12 @@ ARROWS = {
     "ignore": "",
     "selection": "errors ignore",
     "lists": "errors ignore",
-    "request": "errors overrides paths selection",
+    "modes": "errors",
+    "fidelity": "errors",
+    "request": "errors fidelity modes overrides paths selection",
     "bandwidth": "errors",
     "exec": "errors logs",
-    "archive": "errors",
+    "archive": "errors fidelity modes",
     "remote": "errors ignore paths",
     "cluster": "_version errors exec logs overrides",
     "report": "archive errors",
@@ -46,24 +48,24 @@ ARROWS = {
     "changes": "archive errors",
     "relay": "archive bandwidth errors exec remote",
     "remainder": "archive errors remote",
-    "resume": "remainder remote",
-    "update": "remote",
+    "resume": "archive remainder remote",
+    "update": "archive fidelity remote",
     "ends": "cluster errors exec logs",
-    "plan": "cluster ends errors logs paths remote request",
+    "plan": "archive cluster ends errors logs paths remote request",
     "digest": "ends errors exec relay remote",
     "compare": "digest ends errors plan remote update",
     "verify": "archive digest errors plan remainder remote report",
     "hints": "",
-    "attempt": "archive bandwidth changes ends errors exec plan relay remainder remote report "
-    "selection verify",
-    "arguments": "_version bandwidth errors hints lists overrides paths request",
+    "attempt": "archive bandwidth changes ends errors exec fidelity modes plan relay remainder "
+    "remote report selection verify",
+    "arguments": "_version bandwidth errors fidelity hints lists modes overrides paths request",
     "globs": "ends errors paths remote",
     "standard": "ends errors exec",
     "streaming": "archive attempt cluster ends errors exec paths plan relay remote request "
     "standard",
     "rehearsal": "attempt ends errors exec paths plan",
-    "copy": "attempt cluster compare errors logs paths plan rehearsal relay remainder remote "
-    "report request resume selection standard streaming update verify",
+    "copy": "attempt cluster compare errors fidelity logs paths plan rehearsal relay remainder "
+    "remote report request resume selection standard streaming update verify",
     "copies": "cluster copy ends errors globs paths plan rehearsal report request",
     "__init__": "_version copies copy errors overrides report request",
     "signals": "errors",
@@ -74,12 +76,12 @@ ARROWS = {
 
 ORDER = {
     # Within a package, each module imports only modules before it.
-    "archive": "headers tape sparse members safety wrapping follower splice contents",
+    "archive": "headers tape sparse members safety wrapping rewriting follower splice contents",
     "cluster": "entries credentials certificates impersonation plugin proxies access "
     "overriding kubeconfig api objects workloads pods",
     "exec": "deadline nonblocking channels frames trace masking refusals tunnel tls records stream "
     "handshake session lease process inlet outlet",
-    "remote": "scripts feed listing digests probe",
+    "remote": "scripts feed listing circles digests probe",
 }
 
 LIBRARIES = {
@@ -105,10 +107,12 @@ ALONE = {
 }
 
 PURE = (
-    "_version errors paths overrides ignore selection request report exec.channels exec.frames "
+    "_version errors paths overrides ignore selection modes fidelity request report "
+    "exec.channels exec.frames "
     "exec.refusals archive.headers archive.tape archive.sparse archive.members archive.safety "
     "archive.follower archive.splice remote.scripts remote.feed remote.listing remote.digests "
-    "remote.probe changes remainder resume update archive.wrapping archive.contents"
+    "remote.probe changes remainder resume update archive.wrapping archive.contents "
+    "archive.rewriting remote.circles"
 )
 """They decide and do nothing: bytes and facts in, bytes and facts out."""
 
