@@ -323,7 +323,7 @@ class Relay:
         self._epilogue = epilogue
         self._on_ready = on_ready
         self._ending = ending or self._marked_end
-        self._said = re.compile(rb"^podcp-([0-9a-f]{32}) (ready ?(?:(\d+):(\d+))?|\d+ \d+ \d+)$")
+        self._said = re.compile(rb"^podcp-([0-9a-f]{32}) (ready(?: (\d+):(\d+))?|\d+ \d+ \d+)$")
         self.signals = Signals()
         self._channel = DataChannel(self.signals.stop, waiting=source.ping)
         # The source reader's.

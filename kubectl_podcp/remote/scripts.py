@@ -623,7 +623,7 @@ if cd -P -- "$directory" && { [ -d "$stage" ] || { new=1
   ( umask 077; mkdir "$stage" && >"$stage/$stage-since" ); }; }; then
   owner=-o
   ! gives_away 2>/dev/null || owner=
-  printf '\npodcp-%s ready %s\n' "$nonce" "${owner:+$(id -u):$(id -g)}"
+  printf '\npodcp-%s ready%s\n' "$nonce" "${owner:+ $(id -u):$(id -g)}"
   umask 0
   extract
   rc=$?
