@@ -175,7 +175,10 @@ class Attempt:
         """Return what ``sh`` is given at the source."""
         gnu = self._plan.found.tar is probe.Tar.GNU
         request = self._plan.request
-        apart = LINKS not in request.preserve
+        # Where links are followed, GNU tar makes a hard link of what another name leads to, too.
+        # That other name must not be one that does not go on.
+        reads_all = self._remainder is not None and self._remainder.names is None
+        apart = LINKS not in request.preserve or (request.dereference and reads_all)
         return scripts.send(
             self._plan.found.facts,
             nonce,

@@ -236,7 +236,12 @@ def test_links_become_what_they_lead_to(ends: Ends) -> None:
     assert not any(map(is_link, expected.entries.values()))
     assert without_directory_times(came) == without_directory_times(expected)
     again = ends.copy("--dereference", "--update").complete()
-    files = sum(entry.kind == tarfile.REGTYPE for entry in expected.entries.values())
+    # To GNU tar, and to cp -aL, names that lead to one file are names of one file.
+    linked = {name for names in came.links for name in names}
+    assert bool(linked) == (ends.tar == "gnu")
+    files = sum(
+        entry.kind == tarfile.REGTYPE and name not in linked for name, entry in came.entries.items()
+    )
     assert f", {files} up to date)" in again.stderr, again
     again = ends.copy("--dereference", "--checksum").complete()
     assert f", {files} up to date)" in again.stderr, again
@@ -254,7 +259,7 @@ def test_patterns_and_names_see_what_links_lead_to(ends: Ends, tmp_path: Path) -
 
 
 def test_a_link_itself_becomes_what_it_leads_to(ends: Ends) -> None:
-    ends.source.sh(f"{LINKS}; rm out; ln -s ../out /data/tree/out; ln -s tree/up /data/one")
+    ends.source.sh(f"{LINKS} ln -s tree/up /data/one")
     ends.copy("-L", what="one").complete()
     came = ends.came("one").entries[b""]
     assert (came.kind, came.mode) == (tarfile.REGTYPE, 0o444)
@@ -391,12 +396,12 @@ def test_a_copy_that_is_broken_goes_on_with_what_was_asked_for(
 ) -> None:
     """Where times are not kept, by which it is known what is whole, it begins anew."""
     ends.source.sh(
-        "rm -r /data/tree; mkdir /data/tree; cd /data/tree; for n in 1 2 3 4; do "
+        "rm -r /data/tree; mkdir /data/tree; cd /data/tree; for n in 1 2 3 4 5 6; do "
         f"dd if=/dev/urandom of=f$n bs=1M count=8 2>/dev/null; done; touch -d @{MTIME} * ."
     )
     context = f"podcp-{ends.version}"
     with breaking(ends.cluster.kubeconfig, context, tmp_path) as (breaker, kubeconfig):
-        cuts = breaker.on_passing = Cuts(20 << 20)
+        cuts = breaker.on_passing = Cuts(12 << 20)
         ends.cluster = replace(ends.cluster, kubeconfig=kubeconfig)
         result = ends.copy("--retries", "3", *options).complete()
     assert cuts.made == 1
