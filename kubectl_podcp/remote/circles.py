@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 
 _RECORD = re.compile(rb"(\d+:\d+) (?:\./(.+))?", re.DOTALL)
-_LOOP = re.compile(rb"^find: .*loop detected.*$", re.MULTILINE)  # GNU's and toybox's find
-_NAME = re.compile(rb"'\./(.+?)'")
+# GNU's and toybox's find. A name may have lines; other errors are not part of this one.
+_LOOP = re.compile(rb"(?m)^find: (?:(?!\nfind: )[\s\S])*?loop detected.*$")
+_NAME = re.compile(rb"'\./(.+?)'", re.DOTALL)
 
 
 def circle(output: bytes, nonce: str) -> bytes | None:
@@ -41,7 +42,7 @@ def _records(output: bytes, nonce: str) -> list[tuple[bytes, bytes]]:
     """Return device and inode of each directory, and its name; the target's has none."""
     found = []
     for line in output.split(nonce.encode("ascii") + b" ")[1:]:
-        match = _RECORD.fullmatch(_LOOP.sub(b"", line).rstrip(b"\n"))
+        match = _RECORD.fullmatch(line.partition(b"\nfind: ")[0].removesuffix(b"\n"))
         if match is not None:
             found.append((match[1], match[2] or b""))
     return found
