@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import NoReturn
 
-from kubectl_podcp import lists
+from kubectl_podcp import fidelity, lists, modes
 from kubectl_podcp._version import __version__
 from kubectl_podcp.bandwidth import rate
 from kubectl_podcp.errors import UsageError, printable
@@ -54,7 +54,7 @@ examples:
 EXIT_CODES = """
 exit codes:
   0 complete, 1 failed, 2 usage, 3 partial (some of it could not be copied),
-  4 no access to the API server, 128 + n after signal n, 141 output unread
+  4 no access to the API server, 129, 130, 143 after a signal, 141 output unread
 """
 
 
@@ -65,6 +65,15 @@ class Parser(argparse.ArgumentParser):
         meant = hint(message, self._option_string_actions, self.prog)
         see = f"see '{self.prog} --help'"
         raise UsageError(message, advice=f"{meant}; {see}" if meant else see)
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Shows a list that may be left out as what it is: a part of the option's own word."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if action.option_strings and action.option_strings[0] in _WITH_LIST:
+            return f"{action.option_strings[0]}[={action.metavar}]"
+        return super()._format_action_invocation(action)
 
 
 class _HelpAll(argparse.Action):
@@ -83,6 +92,8 @@ def parse(prog: str, words: Sequence[str]) -> argparse.Namespace:
     made = parser(prog)
     words = list(words)
     end = words.index("--") if "--" in words else len(words)
+    # As in GNU cp, a list is part of the word: what follows is a path.
+    words[:end] = [f"{word}=" if word in _WITH_LIST else word for word in words[:end]]
     # argparse would give all of the sources to the first path, or take them in one piece.
     said, paths = made.parse_known_args(words[:end])
     unknown = [word for word in paths if word.startswith("-") and word != "-"]
@@ -112,9 +123,7 @@ def parser(prog: str, *, everything: bool = False) -> Parser:
         usage="%(prog)s [options] SOURCE... DESTINATION",
         description=PATHS,
         epilog=EXAMPLES.format(prog=prog) + (EXIT_CODES if everything else ""),
-        formatter_class=functools.partial(
-            argparse.RawDescriptionHelpFormatter, max_help_position=32
-        ),
+        formatter_class=functools.partial(_Formatter, max_help_position=32),
         allow_abbrev=False,
     )
     add = made.add_argument
@@ -162,6 +171,8 @@ def parser(prog: str, *, everything: bool = False) -> Parser:
     return made
 
 
+_WITH_LIST = ("--preserve", "--no-preserve")
+
 _ENDS = """
 --source-container NAME  container in the source's Pod
 --dest-container NAME    container in the destination's Pod
@@ -198,6 +209,7 @@ def _add_rare(made: Parser, *, shown: bool) -> None:
         help=told("fail when nothing moves for so long (60)"),
     )
     _add_selection(made.add_argument_group("some of a source"), told)
+    _add_fidelity(made.add_argument_group("what is kept of a file"), told)
     telling = made.add_argument_group("what is told")
     telling.add_argument(
         "--dry-run",
@@ -292,6 +304,46 @@ def _add_selection(group: argparse._ArgumentGroup, told: Callable[[str], str]) -
     add("-0", "--null", action="store_true", help=told("in it, a NUL ends each name"))
 
 
+def _add_fidelity(group: argparse._ArgumentGroup, told: Callable[[str], str]) -> None:
+    add = group.add_argument
+    texts = {
+        "--preserve": "as in GNU cp: mode, with setuid; ownership, timestamps, links, all",
+        "--no-preserve": "likewise; without LIST as in kubectl cp",
+    }
+    for flag, text in texts.items():
+        add(
+            flag,
+            dest="preserve",
+            metavar="LIST",
+            type=functools.partial(_said, flag),  # of both, the later one wins
+            action="append",
+            default=[],
+            help=told(text),
+        )
+    add(
+        "-L",
+        "--dereference",
+        action="store_true",
+        help=told("copy what symbolic links lead to"),
+    )
+    add(
+        "--chown",
+        metavar="UID[:GID]",
+        type=fidelity.owner,
+        help=told("owner of all that is copied"),
+    )
+    add(
+        "--chmod",
+        metavar="MODE",
+        type=modes.parse,
+        help=told("mode of all that is copied, as chmod has it"),
+    )
+
+
+def _said(flag: str, words: str) -> tuple[bool, str]:
+    return flag == "--preserve", words
+
+
 def wants_json(words: Sequence[str]) -> bool:
     """Whether ``-o json`` is among words that may make no sense otherwise."""
     if {"-ojson", "-o=json", "--output=json"}.intersection(words):
@@ -314,5 +366,6 @@ def options(said: argparse.Namespace) -> Options:
     )
     if said.files_from is not None:
         rest["files_from"] = tuple(lists.names(said.files_from, null=said.null))
+    rest["preserve"] = fidelity.preserved(said.preserve)
     overrides = Overrides(**{**over, "as_groups": tuple(over["as_groups"])})
     return Options(**rest, overrides=overrides)

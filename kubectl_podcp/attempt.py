@@ -7,19 +7,22 @@ In: a plan, the staging folder, and what must be sent. Out: what was acknowledge
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from typing import Protocol as Interface
 
 from kubectl_podcp.archive.follower import EndOfArchive, Event, Follower, Had
-from kubectl_podcp.archive.headers import DIRECTORY, HARD_LINK, Member, encode
+from kubectl_podcp.archive.headers import DIRECTORY, HARD_LINK, SYMLINK, Member, encode
 from kubectl_podcp.archive.safety import Altered, LeftOut, Policy
 from kubectl_podcp.archive.splice import Splice
 from kubectl_podcp.bandwidth import Bucket
 from kubectl_podcp.changes import Changes
 from kubectl_podcp.errors import DestinationRefused, ProtocolRefused, SourceError, printable
 from kubectl_podcp.exec.channels import Protocol
+from kubectl_podcp.fidelity import DEVICES, LINKS, OWNERSHIP, SETUID, TIMESTAMPS
+from kubectl_podcp.modes import SETID
 from kubectl_podcp.plan import Plan
 from kubectl_podcp.relay import NOT_PLACED, PLACED, Ending, Filter, Outcome, Relay
 from kubectl_podcp.remainder import Remainder
@@ -69,8 +72,13 @@ class Attempt:
         self._tally = tally
         self._remainder = remainder
         self._selection = plan.request.selection
+        self._user: tuple[int, int] | None = None  # who owns all, where owners cannot be given
         self._ledger = ledger
         self._unseen = unseen
+        stamp = None if TIMESTAMPS in plan.request.preserve else int(time.time())
+        self._rewriting = replace(plan.rewriting, mtime=stamp)
+        self._owners = set[tuple[int, int]]()  # two are enough to know that some are not kept
+        self._has_setid = False
         self._changes: Changes | None = None
         self._relay: Relay | None = None
 
@@ -86,6 +94,8 @@ class Attempt:
         if self._unseen is not None and self._remainder is not None:
             for name in self._remainder.source.names:
                 self._unseen.note(name)
+        for member in self._remainder.staged() if self._remainder else ():
+            self._count_rights(member)
         names = self._names()
         source = self._open_source(nonce, names)
         try:
@@ -102,9 +112,11 @@ class Attempt:
                     stall_timeout=plan.stall_timeout,
                     bucket=self._bucket(),
                     epilogue=self._changes.hear if self._changes else None,
+                    on_ready=self._on_ready,
                     ending=self._ending(nonce),
                 )
                 outcome = self._with_changes(self._relay.run())
+                self._note_owner()
                 return outcome, (plan.source.spoken(source), plan.target.spoken(destination))
             finally:
                 destination.close()
@@ -162,7 +174,19 @@ class Attempt:
     def source_script(self, nonce: str, names: bytes | None = None) -> str:
         """Return what ``sh`` is given at the source."""
         gnu = self._plan.found.tar is probe.Tar.GNU
-        return scripts.send(self._plan.found.facts, nonce, self._some(names), gnu=gnu)
+        request = self._plan.request
+        # Where links are followed, GNU tar makes a hard link of what another name leads to, too.
+        # That other name must not be one that does not go on.
+        reads_all = self._remainder is not None and self._remainder.names is None
+        apart = LINKS not in request.preserve or (request.dereference and reads_all)
+        return scripts.send(
+            self._plan.found.facts,
+            nonce,
+            self._some(names),
+            gnu=gnu,
+            follow=request.dereference,
+            apart=gnu and apart,
+        )
 
     def _tell(self, source: Session, names: bytes | None) -> None:
         """Send the list of names that the source's script reads first."""
@@ -191,7 +215,12 @@ class Attempt:
 
     def _policy(self) -> Policy:
         # toybox stops at a time before 1970, and takes the rest of the archive for a bad header.
-        return Policy(early_times=self._plan.there.tar is not probe.Tar.TOYBOX)
+        preserve = self._plan.request.preserve
+        return Policy(
+            devices=DEVICES in preserve,
+            setuid=SETUID in preserve,
+            early_times=self._plan.there.tar is not probe.Tar.TOYBOX,
+        )
 
     def _hashes(self) -> bool:
         return self._ledger is not None
@@ -199,9 +228,10 @@ class Attempt:
     def _follower(self, nonce: str) -> Reader:
         policy, hashes = self._policy(), self._hashes()
         top = self._plan.found.facts.top
+        rewriting = self._rewriting
         if self._remainder is None and self._selection.is_all:
-            return Follower(nonce, top, policy, hashes=hashes)
-        return Follower(nonce, top, policy, self._stays_behind, hashes=hashes)
+            return Follower(nonce, top, policy, hashes=hashes, rewriting=rewriting)
+        return Follower(nonce, top, policy, self._stays_behind, hashes=hashes, rewriting=rewriting)
 
     def _wants(self, name: bytes, is_directory: bool) -> bool:
         return self._selection.wants(name, is_directory=is_directory)
@@ -245,7 +275,7 @@ class Attempt:
             for item in feed(data):
                 self._count(item)
                 if again and isinstance(item, Member) and item.type == DIRECTORY:
-                    directories.append(item)
+                    directories.append(self._rewriting.member(item))
                 if isinstance(item, EndOfArchive):
                     yield from map(encode, directories)
                 yield item
@@ -262,9 +292,10 @@ class Attempt:
         if self._changes is not None:
             self._changes.note(whole)
         if tally.watcher is not None and isinstance(whole, Member):
-            tally.watcher.add(whole)
+            tally.watcher.add(self._rewriting.member(whole))
         if isinstance(item, Member):
             tally.add(item)
+            self._count_rights(item)
         elif isinstance(item, LeftOut) and self._wants(item.member.name, False):
             tally.note(item.member, f"left out, {item.why}")
         elif isinstance(item, Altered):
@@ -277,6 +308,16 @@ class Attempt:
             return item
         return replace(item, size=item.size + part.size)
 
+    def _count_rights(self, item: Member) -> None:
+        """Note what the destination's user may not be able to give."""
+        if len(self._owners) < 2:
+            self._owners.add(self._rewriting.owner_of((item.uid, item.gid)))
+        if item.type == SYMLINK:
+            if self._plan.request.dereference:
+                self._tally.note(item, "copied as the link that it is: it leads nowhere")
+        elif item.type != DIRECTORY and not self._has_setid:
+            self._has_setid = bool(self._rewriting.member(item).mode & SETID)
+
     # --- the destination ---------------------------------------------------------------------
 
     def _open_destination(self, nonce: str) -> Session:
@@ -288,7 +329,39 @@ class Attempt:
     def destination_script(self, nonce: str) -> str:
         """Return what ``sh`` is given at the destination."""
         gnu = self._plan.there.tar is probe.Tar.GNU
-        return scripts.receive(self._staging, nonce, gnu=gnu)
+        owners = OWNERSHIP in self._plan.request.preserve
+        return scripts.receive(self._staging, nonce, gnu=gnu, owners=owners)
+
+    def _on_ready(self, user: tuple[int, int] | None) -> None:
+        """Hear who will own all that is unpacked, where owners cannot be given.
+
+        :raises DestinationRefused: somebody else is to own it.
+        """
+        self._user = user
+        chown = self._plan.request.chown
+        if user is None or chown is None:
+            return
+        if any(asked not in (None, own) for asked, own in zip(chown, user, strict=True)):
+            raise DestinationRefused(
+                f"--chown asks for another owner than the user "
+                f"{self._plan.request.destination.where}, {user[0]}:{user[1]}, who may not give "
+                "files away",
+                advice="leave it out, or copy into a container that runs as root",
+            )
+
+    def _note_owner(self) -> None:
+        if self._user is None or OWNERSHIP not in self._plan.request.preserve:
+            return
+        notices, user = self._tally.notices, f"{self._user[0]}:{self._user[1]}"
+        if self._owners - {self._user}:
+            notices.append(
+                f"owners are not kept: the user {self._plan.request.destination.where}, {user}, "
+                "may not give files away, and owns the copy"
+            )
+        if self._has_setid:
+            notices.append(
+                f"setuid and setgid, where the tar there keeps them, are those of {user} now"
+            )
 
     def _bucket(self) -> Bucket | None:
         limit = self._plan.request.bwlimit

@@ -31,7 +31,8 @@ def list_source(plan: Plan) -> Listing | None:
     selection, facts = plan.request.selection, plan.found.facts
     if selection.only is None:
         nonce = os.urandom(16).hex()
-        script = scripts.list_source(facts, nonce, selection.prunes)
+        follow = plan.request.dereference
+        script = scripts.list_source(facts, nonce, selection.prunes, follow=follow)
         found = _listed(plan.source, script, nonce)
     else:
         found = _list_named(plan, (b"", *sorted(selection.above)), deep=False)
@@ -48,7 +49,8 @@ def _list_named(plan: Plan, paths: Iterable[bytes], *, deep: bool) -> Listing | 
     found = Listing(b"", frozenset(), {})
     for names in digest.portions(facts.top + b"/" * bool(path) + path for path in paths):
         nonce, words = os.urandom(16).hex(), scripts.words(names)
-        script = scripts.list_named(facts, nonce, len(words), prunes, deep=deep)
+        follow = plan.request.dereference
+        script = scripts.list_named(facts, nonce, len(words), prunes, deep=deep, follow=follow)
         listed = _listed(plan.source, script, nonce, words)
         if listed is None:
             return None
@@ -90,7 +92,7 @@ def compare(plan: Plan, staging: Staging) -> Current | None:
 
 
 def _up_to_date(plan: Plan, source: Listing, target: Listing) -> frozenset[bytes]:
-    names = update.alike(source, target)
+    names = update.alike(source, target, plan.rewriting)
     if not plan.request.checksum:
         return update.same_time(names, source, target)
     if not plan.found.sha256:

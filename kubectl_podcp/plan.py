@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from kubectl_podcp import paths
+from kubectl_podcp.archive.rewriting import Rewriting
 from kubectl_podcp.ends import End, LocalEnd, PodEnd
 from kubectl_podcp.errors import (
     DestinationRefused,
@@ -25,13 +27,16 @@ from kubectl_podcp.errors import (
 )
 from kubectl_podcp.logs import CHOICES
 from kubectl_podcp.paths import Kind, Path, Placement, PodPath
-from kubectl_podcp.remote import probe, scripts
+from kubectl_podcp.remote import circles, listing, probe, scripts
 from kubectl_podcp.request import CopyRequest
 
 if TYPE_CHECKING:  # imported where they are used: they are what start-up takes its time for
     from kubectl_podcp.cluster.kubeconfig import Cluster
 
 log = logging.getLogger(__name__)
+
+FOLLOW_TIMEOUT = 60.0
+"""Seconds for looking at all directories of a source whose links are followed."""
 
 PROBE_TIMEOUT = 20.0
 """Seconds for a probe: a few system calls, on a node that may be busy."""
@@ -61,6 +66,13 @@ class Plan:
         return self.request.stall_timeout or None
 
     @property
+    def rewriting(self) -> Rewriting:
+        """What becomes of modes and owners; of times, each attempt says."""
+        request = self.request
+        owner = request.chown or (None, None)
+        return Rewriting(request.preserve, self.there.umask, request.chmod, owner)
+
+    @property
     def key(self) -> str:
         """16 hexadecimal digits that stand for this target and for no other.
 
@@ -82,7 +94,7 @@ def make(clusters: tuple[Cluster, Cluster], request: CopyRequest) -> Plan:
         lambda: find(clusters, request, request.destination, request.dest_container),
     )
     request = replace(request, source=source_path, destination=target_path)
-    ask_source = scripts.probe_source(request.source.path)
+    ask_source = scripts.probe_source(request.source.path, follow=request.dereference)
     ask_target = scripts.probe_target(request.destination.path, request.source.name)
     said, answered = both(
         lambda: source.run(ask_source, PROBE_TIMEOUT),
@@ -107,6 +119,9 @@ def make(clusters: tuple[Cluster, Cluster], request: CopyRequest) -> Plan:
     check_verify(request, there)
     if source.is_same(target):
         _check_not_into_itself(found, placement)
+    if request.dereference:
+        same = placement.directory if source.is_same(target) else b""
+        check_links(source, request.source, found, same)
     plan = Plan(clusters, request, source, target, found, there, placement)
     _log(plan)
     return plan
@@ -155,6 +170,31 @@ def check_verify(request: CopyRequest, there: probe.Target) -> None:
         )
 
 
+def check_links(source: End, path: Path, found: probe.Source, target: bytes = b"") -> None:
+    """Refuse to follow links that lead in circles, or to where the copy comes to stand.
+
+    :param target: that directory, where both ends have one file system.
+    """
+    if found.facts.kind is not Kind.DIRECTORY:
+        return
+    nonce = os.urandom(16).hex()
+    script = scripts.list_followed(found.facts, nonce, target)
+    said = source.run(script, FOLLOW_TIMEOUT, listing.LIMIT)
+    name = circles.circle(said, nonce)
+    if name is not None:
+        raise SourceError(
+            f"'{printable(name)}' in {path} leads back to a directory above it: with "
+            "--dereference there would be no end of it",
+            advice="leave out --dereference, or copy what is beside that link piece by piece",
+        )
+    name = circles.holds_target(said, nonce)
+    if name is not None:
+        raise DestinationRefused(
+            f"'{printable(name)}' in {path} is where the copy would come to stand",
+            advice="copy to a directory that no link of the source leads to",
+        )
+
+
 def renewed(plan: Plan) -> Plan:
     """Return the plan for another try: the same one, unless a container is another by now.
 
@@ -166,7 +206,8 @@ def renewed(plan: Plan) -> Plan:
     if target != plan.target:
         return make(plan.clusters, plan.request)
     if source != plan.source:
-        said = source.run(scripts.probe_source(plan.request.source.path), PROBE_TIMEOUT)
+        ask = scripts.probe_source(plan.request.source.path, follow=plan.request.dereference)
+        said = source.run(ask, PROBE_TIMEOUT)
         return replace(plan, source=source, found=probe.source(said, plan.request.source))
     return plan
 

@@ -290,6 +290,8 @@ class Relay:
     :param bucket: says how fast the archive may go; None: as fast as it can.
     :param epilogue: takes what the source says after its trailer, once it is asked to; returns
         whether that was all. None where it says nothing.
+    :param on_ready: called when the destination is ready, and before anything goes there, with the
+        user and group that will own all that is unpacked; None where owners are kept. May raise.
     :param ending: by which the destination knows that nothing is missing; None: the marker, and
         the end of an archive.
     """
@@ -306,6 +308,7 @@ class Relay:
         stall_timeout: float | None = None,
         bucket: Bucket | None = None,
         epilogue: Callable[[bytes], bool] | None = None,
+        on_ready: Callable[[tuple[int, int] | None], None] = lambda _: None,
         ending: Ending | None = None,
     ) -> None:
         # Set once.
@@ -318,8 +321,9 @@ class Relay:
         self._stall_timeout = stall_timeout
         self._bucket = bucket
         self._epilogue = epilogue
+        self._on_ready = on_ready
         self._ending = ending or self._marked_end
-        self._said = re.compile(rb"^podcp-([0-9a-f]{32}) (ready|\d+ \d+ \d+)$")
+        self._said = re.compile(rb"^podcp-([0-9a-f]{32}) (ready(?: (\d+):(\d+))?|\d+ \d+ \d+)$")
         self.signals = Signals()
         self._channel = DataChannel(self.signals.stop, waiting=source.ping)
         # The source reader's.
@@ -553,7 +557,8 @@ class Relay:
             return False
         if match[1] != self._nonce.encode("ascii"):
             raise NotAcknowledged("the destination's shell acknowledged another copy than this one")
-        if match[2] == b"ready":
+        if match[2].startswith(b"ready"):
+            self._on_ready((int(match[3]), int(match[4])) if match[3] else None)
             self.signals.destination_writable.set()
             return False
         self.signals.destination_ended.set()

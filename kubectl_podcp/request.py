@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from kubectl_podcp.errors import UsageError
+from kubectl_podcp.fidelity import KEPT, OWNERSHIP, TIMESTAMPS, Owner, Preserved
+from kubectl_podcp.modes import Modes
 from kubectl_podcp.overrides import NOTHING, Overrides
 from kubectl_podcp.paths import GRAMMAR, LocalPath, Path, PodPath, StreamPath, parse
 from kubectl_podcp.selection import Selection, Words, selection
@@ -23,6 +25,7 @@ FROM_STDIN = {
     "no_target_directory": "it has no name of its own",
     "exclude": "all of it is meant",
     "files_from": "all of it is meant",
+    "dereference": "it has no links that lead anywhere",
 }
 """Options that make no sense where the source is stdin, and why."""
 
@@ -63,6 +66,10 @@ class Options:
     :ivar checksum: leave out files that have the same contents there, whatever their time.
     :ivar exclude: patterns of what is left out, as in a ``.gitignore`` at the top of the source.
     :ivar files_from: names in the source that alone are copied; None: all that there is.
+    :ivar preserve: what is kept of each file, as :func:`kubectl_podcp.fidelity.preserved` has it.
+    :ivar dereference: copy what symbolic links lead to.
+    :ivar chown: user and group of all that is copied; None for what is kept.
+    :ivar chmod: what becomes of modes.
     :ivar into: the destination is a directory, which must exist.
     :ivar verify: read every file again at the destination, and compare it with what passed.
     :ivar bwlimit: bytes per second that may go to the destination; None is as many as can.
@@ -83,6 +90,10 @@ class Options:
     into: bool = False
     verify: bool = False
     bwlimit: float | None = None
+    preserve: Preserved = KEPT
+    dereference: bool = False
+    chown: Owner | None = None
+    chmod: Modes | None = None
     source_container: str | None = None
     dest_container: str | None = None
     source_context: str | None = None
@@ -150,6 +161,7 @@ class CopyRequest(Options):
                         advice=f"leave it out, or write {GRAMMAR}",
                     )
         self._check_streams()
+        self._check_fidelity()
         selection(self.exclude, self.files_from)
         if self.access[0] != self.access[1]:
             self.overrides.check_for_two_clusters()
@@ -166,6 +178,21 @@ class CopyRequest(Options):
                         f"--{name.replace('_', '-')} means nothing for {stream}: {why}",
                         advice="leave it out",
                     )
+
+    def _check_fidelity(self) -> None:
+        if self.chown is not None and OWNERSHIP not in self.preserve:
+            raise UsageError(
+                "--chown says who owns the copy, and --no-preserve that whoever unpacks it does",
+                advice="leave out one of them; --no-preserve=mode is about modes alone",
+            )
+        if TIMESTAMPS in self.preserve:
+            return
+        for name, instead in (("partial", "leave it out"), ("update", "--checksum needs no times")):
+            if getattr(self, name):
+                raise UsageError(
+                    f"--{name} goes by times, which are not kept with --no-preserve=timestamps",
+                    advice=instead,
+                )
 
     @property
     def is_stream(self) -> bool:

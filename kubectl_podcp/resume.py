@@ -19,6 +19,7 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from kubectl_podcp.archive.rewriting import Rewriting
 from kubectl_podcp.remainder import Part, Remainder, remainder
 from kubectl_podcp.remote.listing import Listing, Stat
 from kubectl_podcp.remote.scripts import MOST_WORDS, words
@@ -27,7 +28,6 @@ SMALLEST_PART = 256 * 1024
 """Bytes of a file for which it is worth while to send only the rest."""
 
 _BLOCK = 64 * 1024
-_COMPARED = ~(stat.S_ISUID | stat.S_ISGID)  # which a copy does not keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +48,20 @@ def resumption(
     known: Iterable[bytes] | None = None,
     *,
     parts: bool = True,
+    rewriting: Rewriting | None = None,
 ) -> Resumption | None:
     """Return what of ``source`` is staged; None where nothing of it can be used.
 
     :param current: files that need not be staged.
     :param known: the whole files that alone are of use; None: all are.
     :param parts: whether a file that is there in part is of use, too.
+    :param rewriting: what the copy makes of modes and owners.
     """
     said = re.fullmatch(rb"(\d+) (\d+)", staged.said)
     if said is None:  # a run was killed before it could note since when it is there
         return None
     user, since = int(said[1]), int(said[2])
+    rewriting = rewriting or Rewriting()
     whole, doubtful, part = set(), set(), None
     for name in staged.names:
         if name not in source:
@@ -68,7 +71,7 @@ def resumption(
             return None
         if not (wanted.is_lone_file and there.is_lone_file):
             continue
-        same = _same(wanted, there, user == 0)
+        same = _same(wanted, there, user == 0, rewriting)
         if same and wanted.mtime < since and name not in staged.newest:
             whole.add(name)
         else:
@@ -113,10 +116,10 @@ def _arrived(there: Stat) -> int:
     return there.size if there.stored >= there.size else max(0, there.stored - _BLOCK)
 
 
-def _same(wanted: Stat, there: Stat, is_root: bool) -> bool:
+def _same(wanted: Stat, there: Stat, is_root: bool, rewriting: Rewriting) -> bool:
     return (
-        (wanted.size, wanted.mtime, wanted.mode & _COMPARED)
-        == (there.size, there.mtime, there.mode & _COMPARED)
+        (wanted.size, wanted.mtime, rewriting.mode_of(wanted.mode))
+        == (there.size, there.mtime, there.mode)
         and there.stored >= there.size
-        and (not is_root or wanted.owner == there.owner)
+        and (not is_root or rewriting.owner_of(wanted.owner) == there.owner)
     )

@@ -70,6 +70,9 @@ def _to_stdout(clusters: tuple[Cluster, Cluster], request: CopyRequest) -> Plan:
             advice="name a file, or a directory for a tar archive of it",
         )
     plans.check_made(request, found)
+    _check_contents(request, found.facts.kind)
+    if request.dereference:
+        plans.check_links(end, path, found)
     request = replace(request, source=path)
     return Plan(clusters, request, end, target, found, _OUTPUT, Placement(TOP, b""))
 
@@ -87,12 +90,23 @@ def _from_stdin(clusters: tuple[Cluster, Cluster], request: CopyRequest) -> Plan
                 "input is a terminal",
                 advice="pipe what tar writes into it",
             )
+    _check_contents(request, kind)
     # Its tar has said all that it had to say, like GNU's: it is not asked what changed.
     found = probe.Source(SourceFacts(b"", TOP, kind), probe.Tar.GNU)
     plans.check_verify(request, there)
     placement = paths.place(request.source, found.facts, path, there.facts)
     request = replace(request, destination=path, retries=0)
     return Plan(clusters, request, source, end, found, there, placement)
+
+
+def _check_contents(request: CopyRequest, kind: Kind) -> None:
+    """Refuse to change the mode or owner of what is nothing but bytes."""
+    for name in ("chown", "chmod"):
+        if kind is Kind.FILE and getattr(request, name) is not None:
+            raise UsageError(
+                f"--{name} is for files, and what passes here is the contents of one",
+                advice="leave it out; a file that is replaced gives the new one its mode",
+            )
 
 
 class _Out(Attempt):
@@ -172,7 +186,14 @@ class Unpacking(_In):
 
     def _follower(self, nonce: str) -> Follower:
         wrapping = Wrapping(TOP, int(time.time()))
-        return Follower(nonce, TOP, self._policy(), hashes=self._hashes(), wrapping=wrapping)
+        return Follower(
+            nonce,
+            TOP,
+            self._policy(),
+            hashes=self._hashes(),
+            wrapping=wrapping,
+            rewriting=self._rewriting,
+        )
 
 
 class Filling(_In):
@@ -183,6 +204,9 @@ class Filling(_In):
 
     def _follower(self, nonce: str) -> Reader:  # noqa: ARG002
         return Raw(TOP)
+
+    def _note_owner(self) -> None:
+        """It has no owner that could be kept."""
 
     def _opened(self, nonce: str) -> Session:
         script = scripts.receive_file(self._staging, nonce)

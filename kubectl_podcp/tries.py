@@ -13,9 +13,10 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from kubectl_podcp import compare, paths, resume, streaming
 from kubectl_podcp import plan as plans
@@ -35,6 +36,7 @@ from kubectl_podcp.errors import (
     Unauthorized,
     printable,
 )
+from kubectl_podcp.fidelity import TIMESTAMPS
 from kubectl_podcp.logs import CHOICES
 from kubectl_podcp.plan import Plan
 from kubectl_podcp.relay import NOT_PLACED, PARTLY_PLACED, PLACED, Outcome
@@ -161,7 +163,8 @@ class Tries:
             log.log(CHOICES, "goes on: %d files and %d bytes are there already", whole, size)
             self._tally.begin_again(whole, size, len(left.current))
         if self._tally.watcher is not None:
-            self._tally.watcher.begin(left.staged() if left else ())
+            staged = map(self._plan.rewriting.member, left.staged() if left else ())
+            self._tally.watcher.begin(staged)
         self._has_staged = resumed is not None
         self._placed = NOT_PLACED
         if left is not None and left.is_nothing and resumed is None:
@@ -304,14 +307,16 @@ class Tries:
         if there is not None:
             here = compare.list_source(plan)
             current = self._current.still(here) if here and self._current else frozenset[bytes]()
-            known: Iterable[bytes] | None = None if plan.found.sha256 else self._ledger
+            known = None if plan.found.sha256 else self._ledger
             parts = bool(plan.found.sha256 and plan.there.sha256)
-            if here:
-                found = resume.resumption(here, there, current, known, parts=parts)
+            if here and TIMESTAMPS in plan.request.preserve:  # by which it is known
+                resumption = partial(
+                    resume.resumption, here, there, current, parts=parts, rewriting=plan.rewriting
+                )
+                found = resumption(known)
                 if first and found is not None:  # it may be another source's, or an older one
                     sizes = {name: here[name].size for name in found.remainder.whole}
-                    known = compare.same_staged(plan, self._staging, sizes)
-                    found = resume.resumption(here, there, current, known, parts=parts)
+                    found = resumption(compare.same_staged(plan, self._staging, sizes))
         part = found.remainder.part if found else None
         if found is None or (part is not None and not self._same_prefix(part)):
             plan.target.run(scripts.sweep(replace(self._staging, keep=True)), SWEEP_TIMEOUT)

@@ -4,38 +4,41 @@ In go two listings, the source's and that of the place where the copy comes to s
 of files where their times are not believed; out come names. No I/O.
 
 What counts is what a copy would bring about: a regular file with this name alone, of the same
-size, with the same mode (a copy takes setuid and setgid off) and, where it can be given away, the
-same owner. Files with several names are sent, since tar makes links only between members of one
-archive; what is no regular file costs next to nothing.
+size, with the mode that a copy gives it (most take setuid and setgid off) and, where it is kept and
+can be given away, the owner. Files with several names are sent, since tar makes links only between
+members of one archive; what is no regular file costs next to nothing.
 """
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from kubectl_podcp.archive.rewriting import Rewriting
+from kubectl_podcp.fidelity import OWNERSHIP
 from kubectl_podcp.remote.listing import Listing, Stat
 
-_LOST = stat.S_ISUID | stat.S_ISGID  # which a copy does not keep
 
+def alike(source: Listing, target: Listing, rewriting: Rewriting | None = None) -> list[bytes]:
+    """Return the files that have nothing different but, maybe, time and contents.
 
-def alike(source: Listing, target: Listing) -> list[bytes]:
-    """Return the files that have nothing different but, maybe, time and contents."""
-    gives = b"gives" in target.said.split()
+    :param rewriting: what a copy makes of modes and owners.
+    """
+    rewriting = rewriting or Rewriting()
+    gives = OWNERSHIP in rewriting.kept and b"gives" in target.said.split()
     return [
         name
         for name in source.names
-        if name in target and _alike(source[name], target[name], gives)
+        if name in target and _alike(source[name], target[name], gives, rewriting)
     ]
 
 
-def _alike(wanted: Stat, there: Stat, gives: bool) -> bool:
+def _alike(wanted: Stat, there: Stat, gives: bool, rewriting: Rewriting) -> bool:
     return (
         wanted.is_lone_file
         and there.is_lone_file
-        and (wanted.size, wanted.mode & ~_LOST) == (there.size, there.mode)
-        and (not gives or wanted.owner == there.owner)
+        and (wanted.size, rewriting.mode_of(wanted.mode)) == (there.size, there.mode)
+        and (not gives or rewriting.owner_of(wanted.owner) == there.owner)
     )
 
 

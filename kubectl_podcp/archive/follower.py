@@ -48,6 +48,7 @@ from kubectl_podcp.archive.headers import (
     parse,
 )
 from kubectl_podcp.archive.members import Extension, check_global, settle
+from kubectl_podcp.archive.rewriting import Rewriting
 from kubectl_podcp.archive.safety import MAX_NAME, Altered, Guard, LeftOut, Policy, Refused
 from kubectl_podcp.archive.sparse import (
     MAX_EXTENTS,
@@ -182,6 +183,7 @@ class Follower:
     :param has: whether the destination has a member already, which then does not go on.
     :param hashes: whether the contents of files that go on are hashed as they pass.
     :param wrapping: puts members of any names under ``top``; None: they stand there already.
+    :param rewriting: what becomes of modes, owners and times. Events have them as they were.
     :raises ValueError: ``nonce`` or ``top`` is not of that form.
     """
 
@@ -200,6 +202,7 @@ class Follower:
         *,
         hashes: bool = False,
         wrapping: Wrapping | None = None,
+        rewriting: Rewriting | None = None,
     ) -> None:
         if not _NONCE.fullmatch(nonce):
             raise ValueError("a nonce is 32 lower-case hexadecimal digits")
@@ -209,6 +212,7 @@ class Follower:
         self._has = has
         self._hashes = hashes
         self._wrapping = wrapping
+        self._rewriting = rewriting or Rewriting()
         self._tape = Tape()
         self._parser = self._stream()
         self._failure: Exception | None = None
@@ -315,7 +319,7 @@ class Follower:
             # GNU tar and bsdtar end here, busybox and toybox would read on.
             raise NotTar("one zero block stands alone")
         top = self._wrapping.missing_top() if self._wrapping else ()
-        yield from self._tape.replace(b"".join(map(encode, top)))
+        yield from self._tape.replace(b"".join(map(self._encoded, top)))
         self._ended = True
         yield EndOfArchive()
 
@@ -427,15 +431,18 @@ class Follower:
         yield self.member
         if isinstance(verdict, Altered):
             yield verdict
-        canonical = encode(self._last)
+        canonical = self._encoded(self._last)
         if self._wrapping is not None:
             above = self._wrapping.missing(self._last)
-            canonical = b"".join(map(encode, [*above, self._last]))
+            canonical = b"".join(map(self._encoded, above)) + canonical
         if canonical == self._tape.held():
             yield from self._tape.keep()
         else:
             yield from self._tape.replace(canonical)
         return True
+
+    def _encoded(self, member: Member) -> bytes:
+        return encode(self._rewriting.member(member))
 
     # Sparse files: expanded, for busybox and toybox do not know their formats.
 

@@ -57,6 +57,7 @@ class Target:
     :ivar leftovers: names of staging folders that are there.
     :ivar sha256: command that takes SHA-256, of :data:`scripts.SHA256`; empty where there is none.
     :ivar mounts: paths at which something is mounted; empty where nobody tells.
+    :ivar umask: of our user there.
     """
 
     facts: TargetFacts
@@ -65,6 +66,7 @@ class Target:
     leftovers: tuple[bytes, ...] = ()
     sha256: str = ""
     mounts: tuple[bytes, ...] = ()
+    umask: int = 0o022
 
 
 MADE = frozenset(
@@ -99,6 +101,7 @@ def source(output: bytes, path: Path) -> Source:
             advice="name the directories that you need",
         )
     around, below = _made(facts)
+    around = facts.get("made", around)
     if around is not None:
         raise SourceError(
             f"{path} stands in {printable(around)}, where the kernel makes files as they "
@@ -155,6 +158,7 @@ def target(output: bytes, path: Path) -> Target:
         raise DestinationRefused(
             f"{path} cannot be entered: permission denied", advice=_NOT_ENTERED
         )
+    umask = facts.get("umask", b"")
     return Target(
         TargetFacts(
             directory=facts.get("directory", b""),
@@ -168,6 +172,7 @@ def target(output: bytes, path: Path) -> Target:
         tuple(re.findall(rb"\.podcp-[0-9a-f]{32}\b", facts.get("leftovers", b""))),
         _sha256(facts),
         tuple(map(_unescaped, facts.get("mounts", b"").splitlines())),
+        int(umask, 8) if re.fullmatch(rb"[0-7]{1,4}", umask) else 0o022,
     )
 
 

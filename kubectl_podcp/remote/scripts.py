@@ -9,7 +9,8 @@ What a copy is proved by is said on stdout, and always carries the nonce:
 ==================================  ===========================================================
 ``podcp-<nonce> <rc>``              source: the trailer, after its tar ended with ``rc``
 ``<nonce> <mode> <size> <time> …``  source, behind it: a name whose time is since it began
-``podcp-<nonce> ready``             destination: staging exists, the archive may come
+``podcp-<nonce> ready[ u:g]``       destination: staging exists, the archive may come; who will own
+                                    all of it, where that is whoever unpacks it
 ``podcp-<nonce> <rc> <m> <p>``      destination: the acknowledgement. Its tar ended with ``rc``,
                                     the marker was found (``m`` is 1), placing ended with ``p``
                                     (0 done, 1 nothing was changed, 2 a merge stopped half-way)
@@ -93,7 +94,7 @@ _PROBE = (
     + f"sha256s={quote(':'.join(SHA256).encode())}\n"
     + r"""fact() { printf '%s=%s\0' "$1" "$2"; }
 kind() {
-  if [ -L "$1" ]; then echo link; elif [ -d "$1" ]; then echo directory
+  if [ -z "$follow" ] && [ -L "$1" ]; then echo link; elif [ -d "$1" ]; then echo directory
   elif [ -f "$1" ]; then echo file; elif [ -e "$1" ]; then echo other; else echo missing; fi
 }
 if command -v tar >/dev/null 2>&1; then
@@ -110,8 +111,10 @@ done
 
 _PROBE_SOURCE = r"""
 fact kind "$(kind "$p")"
-[ ! -L "$p" ] && { [ -b "$p" ] || [ -c "$p" ] || [ -S "$p" ]; } && fact special 1
-if [ -f "$p" ] && [ ! -L "$p" ]; then fact size "$(stat -c %s -- "$p" 2>/dev/null)"; fi
+case $(kind "$p") in
+  file) fact size "$(stat -L -c %s -- "$p" 2>/dev/null)" ;;
+  other) { [ -b "$p" ] || [ -c "$p" ] || [ -S "$p" ]; } && fact special 1 ;;
+esac
 case ${p##*/} in
   ''|.|..) cd -P -- "$p" 2>/dev/null || exit 0; p=$PWD ;;
 esac
@@ -122,6 +125,10 @@ fact top "${p##*/}"
 fact now "$(date +%s 2>/dev/null)"
 fact mounts "$(while read -r _ _ _ _ m t; do t=${t##* - }; printf '%s %s\n' "${t%% *}" "$m"
 done </proc/self/mountinfo)" 2>/dev/null
+[ -z "$follow" ] || for q in /proc/self /sys/kernel; do
+  [ -d "$q" ] && [ "$(stat -c %d "$q")" = "$(stat -L -c %d "./${p##*/}")" ] &&
+    fact made "${q%/*}"
+done 2>/dev/null
 exit 0
 """
 
@@ -140,6 +147,7 @@ else
 fi
 fact directory "$PWD"
 [ -w . ] && fact writable 1
+fact umask "$(umask)"
 fact leftovers "$(cd -- "$PWD/$n" 2>/dev/null; echo .podcp-*) $(echo .podcp-*)"
 fact mounts "$(while read -r _ _ _ _ m _; do printf '%s\n' "$m"; done </proc/self/mountinfo)" \
   2>/dev/null
@@ -147,14 +155,18 @@ exit 0
 """
 
 
-def probe_source(path: bytes) -> str:
-    """Say what stands at ``path`` and where; a final ``/``, ``.`` or ``..`` is resolved."""
-    return _with_path(path) + _PROBE + _PROBE_SOURCE
+def probe_source(path: bytes, *, follow: bool = False) -> str:
+    """Say what stands at ``path`` and where; a final ``/``, ``.`` or ``..`` is resolved.
+
+    :param follow: whether a symbolic link there is what it leads to.
+    """
+    told = f"follow={'-L' if follow else ''}\n"
+    return told + _with_path(path) + _PROBE + _PROBE_SOURCE
 
 
 def probe_target(path: bytes, name: bytes) -> str:
     """Say what stands at ``path``, and at ``path/name`` where it is a directory."""
-    return _with_path(path) + f"n={quote(name)}\n" + _PROBE + _PROBE_TARGET
+    return _with_path(path) + f"n={quote(name)}\nfollow=\n" + _PROBE + _PROBE_TARGET
 
 
 # A path is absolute, or begins at the home folder, or at the working directory. The home folder is
@@ -314,7 +326,15 @@ class Some:
     odd: tuple[bytes, ...] = ()
 
 
-def send(source: SourceFacts, nonce: str, some: Some | None = None, *, gnu: bool = False) -> str:
+def send(
+    source: SourceFacts,
+    nonce: str,
+    some: Some | None = None,
+    *,
+    gnu: bool = False,
+    follow: bool = False,
+    apart: bool = False,
+) -> str:
     """Write the source's archive to stdout, then the trailer, then wait for a line on stdin.
 
     Held open until that line, the session cannot end while bytes are still on their way, which
@@ -327,14 +347,21 @@ def send(source: SourceFacts, nonce: str, some: Some | None = None, *, gnu: bool
     second one lets it end.
 
     :param gnu: whether ``tar`` there is GNU tar, which takes backslashes in a list for escapes.
+    :param follow: whether symbolic links are archived as what they lead to.
+    :param apart: whether each name of a file is archived as a file of its own; GNU tar alone can.
     """
     # Behind "--" a name may begin with "-"; one that begins with "@" means an archive to bsdtar.
     top = b"./" + source.top if source.top.startswith((b"@", b"-")) else source.top
     facts = f"nonce={nonce}\ndirectory={quote(source.directory)}\ntop={quote(top)}"
     begin, end = ("", "") if gnu else ("began=$(date +%s)\n", _CHANGED)
-    end = _TRAILER + end + 'exit "$rc"\n'
+    end = _TRAILER + (_following(end) if follow else end) + 'exit "$rc"\n'
+    more = (" -h" if follow else "") + (" --hard-dereference" if apart else "")
+    send_all, send_names = (
+        each.replace("--numeric-owner", "--numeric-owner" + more)
+        for each in (_SEND_ALL, _SEND_NAMES)
+    )
     if some is None:
-        return facts + _SEND + begin + _SEND_ALL + end
+        return facts + _SEND + begin + send_all + end
     steps = _SEND + begin
     if some.names or some.odd:
         facts += f"\nunquoted={'--no-unquote' if gnu else ''}\nodd={_words(some.odd)}"
@@ -345,15 +372,43 @@ def send(source: SourceFacts, nonce: str, some: Some | None = None, *, gnu: bool
         facts += f"\nfile={file}\nfrom={some.rest.start + 1}\nsize={some.rest.size}"
         steps += _SEND_REST
     if some.names is None:
-        steps += _SEND_ALL.removeprefix("watch\n")
+        steps += send_all.removeprefix("watch\n")
     elif some.names or some.odd:
-        steps += _SEND_NAMES
+        steps += send_names
     return facts + steps + end
 
 
 def _words(names: Iterable[bytes]) -> str:
     """Return a word that ``eval`` splits into one for each of ``names``."""
     return quote(" ".join(map(quote, names)).encode("utf-8", "surrogateescape"))
+
+
+def _following(script: str) -> str:
+    """Return ``script`` where ``find`` and ``stat`` follow symbolic links, as tar will."""
+    return script.replace("find ", "find -L ").replace("stat -c", "stat -L -c")
+
+
+# So many names of directories are looked at. stat gets them by xargs, and not from find's -exec:
+# so a find that walks in circles is ended as soon as that many have come.
+_FOLLOWED = r"""cd -P -- "$directory" || exit 1
+{
+  [ -z "$target" ] || stat -L -c "$nonce %d:%i " -- "$target"
+  { find -L "./$top" -type d -print0 2>&3 | head -c 1048576 |
+    xargs -0 stat -L -c "$nonce %d:%i %n"; } 3>&1 2>/dev/null
+} | head -c @MOST
+""".replace("@MOST", str(LISTING))
+
+
+def list_followed(source: SourceFacts, nonce: str, target: bytes) -> str:
+    """Say device and inode of all directories of a source whose links are followed, and what
+    ``find`` says of circles in it.
+
+    :param target: a directory of the same file systems, of which the same is said first; or empty.
+    """
+    return (
+        f"nonce={nonce}\ndirectory={quote(source.directory)}\ntop={quote(source.top)}\n"
+        f"target={quote(target)}" + _HEAD + _FOLLOWED
+    )
 
 
 # --- the destination -----------------------------------------------------------------------
@@ -371,7 +426,7 @@ unchunk() {
     dd bs=@BLOCK count="$n" iflag=fullblock 2>/dev/null || return
   done
 }
-unpack() { ( cd -- "$stage" && exec tar xpf - $options $owner ); }
+unpack() { ( cd "$stage" && exec tar xpf - $options $owner ); }
 extract() {
   read -r feed
   case $feed in
@@ -389,7 +444,7 @@ place() {
     printf 'cannot overwrite directory %s with non-directory %s\n' "$PWD/$name" "$top" >&2
     return 1
   fi
-  { [ "$top" = "$name" ] || mv -- "$stage/$top" "$stage/$name"; } && mv -f -- "$stage/$name" ./
+  { [ "$top" = "$name" ] || mv "$stage/$top" "$stage/$name"; } && mv -f "$stage/$name" ./
 }
 """
 
@@ -495,7 +550,7 @@ place() {
   else
     from=$stage to=. moved=
     if exists "$name"; then fits "$stage/$top" "$PWD/$name" || return 1; fi
-    [ "$top" = "$name" ] || mv -- "$stage/$top" "$stage/$name" && move "$stage/$name"
+    [ "$top" = "$name" ] || mv "$stage/$top" "$stage/$name" && move "$stage/$name"
   fi
 }
 """
@@ -534,15 +589,15 @@ across() {
 
 _CLEAN = r"""
 clean() {
-  [ ! -e "$stage" ] || rm -rf -- "$stage" 2>/dev/null || {
-    chmod -R u+rwx "$stage"; rm -rf -- "$stage"
+  [ ! -e "$stage" ] || rm -rf "$stage" 2>/dev/null || {
+    chmod -R u+rwx "$stage"; rm -rf "$stage"
   }
 }
 """
 
 # Whoever puts the folder's contents in place, or removes it, takes it first: of two that rename one
 # file, one comes too late. So nothing is moved out of a folder that vanishes meanwhile.
-_TAKING = 'mv -- "$stage/$stage-since" "$stage/$stage-taken"'
+_TAKING = 'mv "$stage/$stage-since" "$stage/$stage-taken"'
 _TAKE = """
 take() { echo $$ >"$stage/$stage-placing" && @TAKING; }
 """.replace("@TAKING", _TAKING)
@@ -567,17 +622,17 @@ _RECEIVE = (
 trap '' PIPE HUP
 marker=0 placed=1 rc=1 new=
 if cd -P -- "$directory" && { [ -d "$stage" ] || { new=1
-  ( umask 077; mkdir -- "$stage" && >"$stage/$stage-since" ); }; }; then
+  ( umask 077; mkdir "$stage" && >"$stage/$stage-since" ); }; }; then
   owner=-o
-  if gives_away 2>/dev/null; then owner=; fi
-  printf '\npodcp-%s ready\n' "$nonce"
+  ! gives_away 2>/dev/null || owner=
+  printf '\npodcp-%s ready%s\n' "$nonce" "${owner:+ $(id -u):$(id -g)}"
   umask 0
   extract
   rc=$?
   umask 022
   if [ -f "$stage/$marker_name" ]; then
     marker=1
-    rm -f -- "$stage/$marker_name"
+    rm -f "$stage/$marker_name"
     [ "$rc" != 0 ] || ! take || { place; placed=$?; }
   fi
   case $keep in
@@ -592,6 +647,9 @@ cat >/dev/null
 exit "$rc"
 """
 )
+
+_OWN = _RECEIVE.replace(_GIVES_AWAY, "gives_away() { return 1; }\n")
+"""The same where whoever unpacks is to own all of it."""
 
 _GNU_OPTIONS = "--numeric-owner --delay-directory-restore --warning=no-timestamp"
 
@@ -641,7 +699,7 @@ def receive_file(staging: Staging, nonce: str) -> str:
     )
 
 
-def receive(staging: Staging, nonce: str, *, gnu: bool) -> str:
+def receive(staging: Staging, nonce: str, *, gnu: bool, owners: bool = True) -> str:
     """Unpack the archive on stdin beside the target, and put it in place if it was whole.
 
     Whole means that tar ended with 0 and that the marker, the archive's last member, is there:
@@ -650,6 +708,7 @@ def receive(staging: Staging, nonce: str, *, gnu: bool) -> str:
 
     :param gnu: whether ``tar`` there is GNU tar, which bsdtar's order of members needs to be
         told about, so that directories keep their times.
+    :param owners: whether owners are kept where our user may give files away.
     """
     options = _GNU_OPTIONS if gnu else "--numeric-owner"
     place = _TAKE + _place(staging) if staging.place else _HOLD
@@ -659,7 +718,9 @@ def receive(staging: Staging, nonce: str, *, gnu: bool) -> str:
         keep = "always" if staging.keep else "whole"
     return (
         f"nonce={nonce}\nmarker_name={quote(staging_name(nonce))}\noptions='{options}'\n"
-        f"keep={keep}\n" + _staged(staging) + _flat(place + _CLEAN + _EXTRACT + _RECEIVE)
+        f"keep={keep}\n"
+        + _staged(staging)
+        + _flat(place + _CLEAN + _EXTRACT + (_RECEIVE if owners else _OWN))
     )
 
 
@@ -800,9 +861,9 @@ join() {
     touch -r "$rest" "$stage/$stage-part" || return 1
   fi
   touch -r "${rest%/*}" "$stage/$stage-name" || return 1
-  mv -f -- "$stage/$stage-part" "$rest" || return 1
+  mv -f "$stage/$stage-part" "$rest" || return 1
   touch -r "$stage/$stage-name" "${rest%/*}"
-  rm -f -- "$stage/$stage-name"
+  rm -f "$stage/$stage-name"
 }
 """
 
@@ -834,15 +895,15 @@ end_workers || exit 1
 {
 [ "$(id -u)" = 0 ] || find "$stage" -type d -exec chmod u+rwx {} +
 [ ! -d "$stage/$top" ] || find "$stage/$top" -type d -exec chmod g-s {} +
-( cd -- "$stage" && rm -f -- .podcp-???????????????????????????????? &&
-  { [ ! -e "$stage-taken" ] || mv -- "$stage-taken" "$stage-since"; } &&
+( cd "$stage" && rm -f -- .podcp-???????????????????????????????? &&
+  { [ ! -e "$stage-taken" ] || mv "$stage-taken" "$stage-since"; } &&
   find . -type l -exec rm -f {} + && list ) 2>/dev/null
 rc=$?
 part=$(cat "$stage/$stage-name" 2>/dev/null; echo .)
 join || exit 1
 part=${part%.}
 top=${part#./}
-[ -z "$top" ] || ( cd -- "$stage" && list )
+[ -z "$top" ] || ( cd "$stage" && list )
 listed "$rc" "$(id -u) $(stat -c %Y "$stage/$stage-since")"
 } | up_to
 """
@@ -890,27 +951,40 @@ MOST_PRUNES = 1024
 """Bytes of what ``find`` is told not to look at; in a URL, each may be three."""
 
 
-def list_source(source: SourceFacts, nonce: str, prunes: Iterable[Prune] = ()) -> str:
+def list_source(
+    source: SourceFacts, nonce: str, prunes: Iterable[Prune] = (), *, follow: bool = False
+) -> str:
     """List the source; say ``names`` where its tar reads names from a list (``-T``).
 
     :param prunes: what may be left out, with all that is in it.
+    :param follow: whether symbolic links are what they lead to.
     """
     return (
         f"nonce={nonce}\ndirectory={quote(source.directory)}\ntop={quote(source.top)}"
-        + _pruned(source, prunes)
+        + _pruned(source, prunes, follow)
         + _LIST_SOURCE.replace("@LIST", "list")
     )
 
 
 def list_named(
-    source: SourceFacts, nonce: str, size: int, prunes: Iterable[Prune] = (), *, deep: bool
+    source: SourceFacts,
+    nonce: str,
+    size: int,
+    prunes: Iterable[Prune] = (),
+    *,
+    deep: bool,
+    follow: bool = False,
 ) -> str:
     """List those names in the source that stdin has; otherwise like :func:`list_source`.
 
     :param size: length of what :func:`words` makes of the names.
     :param deep: whether what is in directories is listed, too.
+    :param follow: whether symbolic links are what they lead to.
     """
-    listed = _pruned(source, prunes) if deep else _LIST.replace('"$@" -exec', '"$@" -prune -exec')
+    if deep:
+        listed = _pruned(source, prunes, follow)
+    else:
+        listed = _list(follow).replace('"$@" -exec', '"$@" -prune -exec')
     return (
         f"nonce={nonce}\ndirectory={quote(source.directory)}\nsize={size}"
         + listed
@@ -919,8 +993,13 @@ def list_named(
     )
 
 
-def _pruned(source: SourceFacts, prunes: Iterable[Prune]) -> str:
-    """Return :data:`_LIST` where ``find`` looks at nothing of ``prunes``."""
+def _list(follow: bool) -> str:
+    """Return :data:`_LIST`, where symbolic links may be what they lead to."""
+    return _following(_LIST) if follow else _LIST
+
+
+def _pruned(source: SourceFacts, prunes: Iterable[Prune], follow: bool) -> str:
+    """Return :func:`_list` where ``find`` looks at nothing of ``prunes``."""
     top = b"./" + re.sub(rb"([\\*?\[])", rb"\\\1", source.top)
     tests, room = list[str](), MOST_PRUNES
     for prune in prunes:
@@ -931,9 +1010,9 @@ def _pruned(source: SourceFacts, prunes: Iterable[Prune]) -> str:
         if room >= 0:
             tests.append(test)
     if not tests:
-        return _LIST
+        return _list(follow)
     but = f"! -path {quote(top)} \\( {' -o '.join(tests)} \\) -prune -o"
-    return _LIST.replace('"$@" -exec', f'"$@" {but} -exec')
+    return _list(follow).replace('"$@" -exec', f'"$@" {but} -exec')
 
 
 _LIST_TARGET = (
@@ -941,7 +1020,7 @@ _LIST_TARGET = (
     + _GIVES_AWAY
     + r"""cd -P -- "$directory" || exit 1
 gives=
-{ mkdir -m 700 -- "$stage" && gives_away && gives=gives; rmdir -- "$stage"; } 2>/dev/null
+{ mkdir -m 700 "$stage" && gives_away && gives=gives; rmdir "$stage"; } 2>/dev/null
 top=${name:-.}
 { list 2>/dev/null; listed "$?" "$gives"; } | up_to
 """

@@ -400,13 +400,14 @@ def test_each_error_ends_with_the_exit_code_of_its_branch(
 
 def test_the_help_names_every_exit_code() -> None:
     _, _, text = help_text(everything=True).partition("exit codes:\n")
-    said = dict(re.findall(r"(\d+) (\w+)", text.replace("130 and ", "130 after, ")))
+    said = dict(re.findall(r"(\d+) (\w+)", text.replace("129, 130, ", "129 after, 130 after, ")))
     assert said == {
         str(cli.COMPLETE): "complete",
         str(cli.FAILED): "failed",
         str(cli.USAGE): "usage",
         str(cli.PARTIAL): "partial",
         str(cli.REFUSED): "no",
+        str(cli.SIGNALLED + signal.SIGHUP): "after",
         str(cli.SIGNALLED + signal.SIGINT): "after",
         str(cli.SIGNALLED + signal.SIGTERM): "after",
         str(cli.SIGNALLED + signal.SIGPIPE): "output",

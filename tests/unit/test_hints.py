@@ -41,7 +41,7 @@ def test_it_is_told_what_else_could_be_written(words: list[str], hint: str) -> N
     assert advice(*words).endswith("; see 'kubectl podcp --help'")
 
 
-@pytest.mark.parametrize("word", ["--nonsense", "-Y"])
+@pytest.mark.parametrize("word", ["--zigzag", "-Y"])
 def test_where_nothing_is_alike_nothing_is_guessed(word: str) -> None:
     assert advice(word, *WORDS) == "see 'kubectl podcp --help'"
 

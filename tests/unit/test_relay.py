@@ -21,6 +21,7 @@ from kubectl_podcp.errors import (
     ConnectionLost,
     DestinationFailed,
     DestinationKilled,
+    DestinationRefused,
     IncompleteArchive,
     Interrupted,
     NotAcknowledged,
@@ -101,6 +102,7 @@ class Copy:
         epilogue: Callable[[bytes], bool] | None = None,
         ending: Ending | None = None,
         bucket: Bucket | None = None,
+        on_ready: Callable[[tuple[int, int] | None], None] = lambda _: None,
     ) -> None:
         self.source = ScriptedSession(version)
         self.destination = ScriptedSession(version)
@@ -114,6 +116,7 @@ class Copy:
             stall_timeout=stall_timeout,
             bucket=bucket,
             epilogue=epilogue,
+            on_ready=on_ready,
             ending=ending,
         )
 
@@ -346,6 +349,33 @@ def test_nothing_is_sent_before_the_destination_is_ready() -> None:
     copy.wait_for_the_marker()
     copy.destination.say(ack(), END)
     running.result()
+
+
+@pytest.mark.parametrize(("said", "user"), [(b"", None), (b" 1000:0", (1000, 0))])
+def test_the_destination_says_who_will_own_all_of_it(
+    said: bytes, user: tuple[int, int] | None
+) -> None:
+    heard: list[tuple[int, int] | None] = []
+    copy = Copy(on_ready=heard.append)
+    running = copy.start()
+    copy.destination.say(Stdout(b"\npodcp-%s ready%s\n" % (NONCE.encode(), said)))
+    copy.source.say(PIECE, trailer(0), END)
+    copy.wait_for_the_marker()
+    copy.destination.say(ack(), END)
+    running.result()
+    assert heard == [user]
+
+
+def test_where_somebody_else_is_to_own_it_nothing_is_sent() -> None:
+    def refuse(user: tuple[int, int] | None) -> None:
+        raise DestinationRefused(f"not {user}", advice="be root")
+
+    copy = Copy(on_ready=refuse)
+    copy.source.say(PIECE)
+    copy.destination.say(Stdout(b"\npodcp-%s ready 5:5\n" % NONCE.encode()))
+    error = copy.fail()
+    assert isinstance(error, DestinationRefused)
+    assert copy.destination.sent == []
 
 
 def test_what_else_the_destination_prints_is_no_answer(version: Protocol) -> None:

@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from kubectl_podcp import fidelity
 from kubectl_podcp.errors import UsageError
 from kubectl_podcp.overrides import Overrides
 from kubectl_podcp.paths import GRAMMAR, LocalPath, PodPath, StreamPath
@@ -75,7 +76,12 @@ def test_the_words_cannot_command_a_terminal() -> None:
 def test_a_request_leaves_to_the_kubeconfig_what_was_not_said() -> None:
     request = CopyRequest(A, B)
     said = {each.name: getattr(request, each.name) for each in dataclasses.fields(Options)}
-    given = {"stall_timeout": 60.0, "retries": 3, "overrides": Overrides()}
+    given = {
+        "stall_timeout": 60.0,
+        "retries": 3,
+        "overrides": Overrides(),
+        "preserve": fidelity.KEPT,
+    }
     assert {name: value for name, value in said.items() if value} == given
     assert request.access == ((None, None), (None, None))
 

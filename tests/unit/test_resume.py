@@ -6,8 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from kubectl_podcp import modes
 from kubectl_podcp.archive.headers import REGULAR, SYMLINK, Member
+from kubectl_podcp.archive.rewriting import Rewriting
 from kubectl_podcp.errors import IncompleteArchive
+from kubectl_podcp.fidelity import KEPT, OWNERSHIP, SETUID
 from kubectl_podcp.remainder import Part, Remainder
 from kubectl_podcp.remote import listing
 from kubectl_podcp.remote.listing import Listing
@@ -296,3 +299,27 @@ def test_too_many_doubtful_files_begin_anew() -> None:
         anchor = line("top/anchor")
         found = resumed([anchor, *map(line, names)], [anchor, *staged])
         assert (found is not None) is goes_on
+
+
+@pytest.mark.parametrize(
+    ("rewriting", "staged", "expected"),
+    [
+        (Rewriting(modes=modes.parse("600"), owner=(1, 2)), ("8180", "1:2"), True),
+        (Rewriting(modes=modes.parse("600"), owner=(1, 2)), ("81ed", "1:2"), False),
+        (Rewriting(modes=modes.parse("600"), owner=(1, 2)), ("8180", "7:8"), False),
+        (Rewriting(KEPT | {SETUID}), ("89ed", "7:8"), True),
+        (Rewriting(KEPT | {SETUID}), ("81ed", "7:8"), False),
+        (Rewriting(KEPT - {OWNERSHIP}), ("81ed", "0:0"), True),
+        (Rewriting(KEPT - {OWNERSHIP}), ("81ed", "7:8"), False),
+    ],
+)
+def test_what_an_earlier_run_left_must_be_what_this_one_would_make(
+    rewriting: Rewriting, staged: tuple[str, str], expected: bool
+) -> None:
+    """Its options may have been others."""
+    mode, owner = staged
+    anchor = line("top/anchor", mode="8180", owner="0:0")
+    here = listed(TOP, anchor, line("top/file", mode="89ed", owner="7:8"), LAST)
+    there = listed(TOP, line("top/file", mode=mode, owner=owner), LAST, said="0 2000")
+    found = resumption(here, there, rewriting=rewriting)
+    assert (found is not None and b"top/file" in found.remainder.whole) == expected

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from kubectl_podcp import update
+from kubectl_podcp import modes, update
 from kubectl_podcp.archive.headers import REGULAR, Member
+from kubectl_podcp.archive.rewriting import Rewriting
+from kubectl_podcp.fidelity import KEPT, MODE, OWNERSHIP, SETUID
 from kubectl_podcp.remainder import remainder
 from kubectl_podcp.update import Current
 from tests.unit.test_resume import DIRECTORY, TOP, line, listed
@@ -95,3 +97,20 @@ def test_a_listing_under_another_name() -> None:
     found = listed(line(".", mode=DIRECTORY), line("./a"), line("./..b"))
     assert found.renamed(b".", b"top").names == [b"top", b"top/a", b"top/..b"]
     assert found.renamed(b".", b"top")[b"top/a"] == found[b"./a"]
+
+
+@pytest.mark.parametrize(
+    ("rewriting", "there"),
+    [
+        (Rewriting(KEPT | {SETUID}), line("top/file", mode="89ed", owner="7:8")),
+        (Rewriting(modes=modes.parse("600")), line("top/file", mode="8180", owner="7:8")),
+        (Rewriting(owner=(1, None)), line("top/file", mode="81ed", owner="1:8")),
+        (Rewriting(KEPT - {MODE}), line("top/file", mode="81a4", owner="7:8")),
+        (Rewriting(KEPT - {OWNERSHIP}), line("top/file", mode="81ed", owner="5:5")),
+    ],
+)
+def test_what_counts_is_what_a_copy_would_bring_about(rewriting: Rewriting, there: str) -> None:
+    here = listed(TOP, line("top/file", mode="89ed", owner="7:8"))
+    assert update.alike(here, listed(TOP, there, said="gives"), rewriting) == [b"top/file"]
+    same = listed(TOP, line("top/file", mode="89ff", owner="7:9"), said="gives")
+    assert update.alike(here, same, rewriting) == []
