@@ -77,12 +77,12 @@ ARROWS = {
 
 ORDER = {
     # Within a package, each module imports only modules before it.
-    "archive": "headers tape sparse members safety wrapping follower splice contents",
+    "archive": "headers tape sparse members safety wrapping rewriting follower splice contents",
     "cluster": "entries credentials certificates impersonation plugin proxies access "
     "overriding kubeconfig api objects workloads pods",
     "exec": "deadline nonblocking channels frames trace masking refusals tunnel tls records stream "
     "handshake session lease process inlet outlet",
-    "remote": "scripts feed listing digests probe",
+    "remote": "scripts feed listing circles digests probe",
 }
 
 LIBRARIES = {
@@ -108,10 +108,12 @@ ALONE = {
 }
 
 PURE = (
-    "_version errors paths overrides ignore selection request report exec.channels exec.frames "
+    "_version errors paths overrides ignore selection modes fidelity request report "
+    "exec.channels exec.frames "
     "exec.refusals archive.headers archive.tape archive.sparse archive.members archive.safety "
     "archive.follower archive.splice remote.scripts remote.feed remote.listing remote.digests "
-    "remote.probe changes remainder resume update archive.wrapping archive.contents"
+    "remote.probe changes remainder resume update archive.wrapping archive.contents "
+    "archive.rewriting remote.circles"
 )
 """They decide and do nothing: bytes and facts in, bytes and facts out."""
 
