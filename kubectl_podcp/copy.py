@@ -39,13 +39,14 @@ from kubectl_podcp.errors import (
 from kubectl_podcp.logs import CHOICES
 from kubectl_podcp.plan import Plan
 from kubectl_podcp.rehearsal import Rehearsal
-from kubectl_podcp.relay import NOT_PLACED, PARTLY_PLACED, PLACED, Outcome
+from kubectl_podcp.relay import Outcome
 from kubectl_podcp.remainder import Part, Remainder, remainder
 from kubectl_podcp.remote import listing, scripts
 from kubectl_podcp.remote.scripts import Staging
 from kubectl_podcp.report import Report, Tally
 from kubectl_podcp.request import DEFAULTS, Access, CopyRequest, Options
 from kubectl_podcp.selection import Unseen
+from kubectl_podcp.sink import NOT_PLACED, PARTLY_PLACED, PLACED
 from kubectl_podcp.standard import Stdout
 from kubectl_podcp.update import Current
 from kubectl_podcp.verify import Ledger, ask_source, check

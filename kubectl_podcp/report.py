@@ -85,6 +85,13 @@ class Tally:
         self.notices.clear()
         self.more_notices = 0
 
+    def adopt(self, other: Tally) -> None:
+        """Take over what has passed for several destinations at once."""
+        self.files, self.directories, self.size = other.files, other.directories, other.size
+        self.relayed, self.received, self.total = other.relayed, other.received, other.total
+        self.up_to_date = other.up_to_date
+        self.notices, self.more_notices = [*other.notices], other.more_notices
+
     def add(self, member: Member) -> None:
         """Count a member."""
         if member.type == DIRECTORY:

@@ -44,26 +44,27 @@ ARROWS = {
     "document": "errors report",
     "outputs": "",
     "changes": "archive errors",
-    "relay": "archive bandwidth errors exec remote",
+    "sink": "archive bandwidth errors exec remote",
+    "relay": "archive errors exec remote sink",
     "remainder": "archive errors remote",
     "resume": "remainder remote",
     "update": "remote",
     "ends": "cluster errors exec logs",
     "plan": "cluster ends errors logs paths remote request",
-    "digest": "ends errors exec relay remote",
+    "digest": "ends errors exec remote sink",
     "compare": "digest ends errors plan remote update",
     "verify": "archive digest errors plan remainder remote report",
     "hints": "",
     "attempt": "archive bandwidth changes ends errors exec plan relay remainder remote report "
-    "selection verify",
+    "selection sink verify",
     "arguments": "_version bandwidth errors hints lists overrides paths request",
     "globs": "ends errors paths remote",
     "standard": "ends errors exec",
-    "streaming": "archive attempt cluster ends errors exec paths plan relay remote request "
+    "streaming": "archive attempt cluster ends errors exec paths plan relay remote request sink "
     "standard",
     "rehearsal": "attempt ends errors exec paths plan",
     "copy": "attempt cluster compare errors logs paths plan rehearsal relay remainder remote "
-    "report request resume selection standard streaming update verify",
+    "report request resume selection sink standard streaming update verify",
     "copies": "cluster copy ends errors globs paths plan rehearsal report request",
     "__init__": "_version copies copy errors overrides report request",
     "signals": "errors",
@@ -98,10 +99,10 @@ ALONE = {
     "kubernetes": "cluster.kubeconfig",
     "argparse": "arguments",
     "signal": "cli exec.outlet exec.process signals",
-    "queue": "exec.outlet relay",
+    "queue": "exec.outlet relay sink",
     "socket": "cluster.api exec.stream exec.tls exec.tunnel",
     "threading": "bandwidth cluster.credentials exec.lease exec.stream exec.tunnel outputs "
-    "plan progress pulse relay signals",
+    "plan progress pulse relay signals sink",
 }
 
 PURE = (
