@@ -67,6 +67,7 @@ class Attempt:
     :param remainder: what must be sent; None: everything.
     :param ledger: takes the digests of files that pass; None where nobody wants them.
     :param unseen: is told of all that is there, where names were asked for.
+    :ivar source_failed: whether it failed because of the source.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Attempt:
         self._all: Sequence[Attempt] = (self,)  # which have one source
         self._session: Session | None = None
         self._sink: Sink | None = None
+        self.source_failed = False
         self._is_over = False
         self._delivered: Delivered | None = None
         self._error: PodcpError | None = None
@@ -112,10 +114,25 @@ class Attempt:
         then, without doing anything more.
 
         :param on_end: is told each of which that is known, in this thread.
-        :raises PodcpError: it concerns all of them.
+        :raises Interrupted: a signal came.
         """
         for each in attempts:
             each._all = attempts
+        try:
+            self._relay_to(on_end)
+        except Interrupted:
+            raise
+        except PodcpError as error:  # before there was a relay
+            for each in attempts:
+                if not each._is_over:
+                    each.source_failed = True
+                    each._fail(error if each is self else error.twin())
+                    on_end(each)
+        finally:
+            for each in attempts:
+                each._close()
+
+    def _relay_to(self, on_end: Callable[[Attempt], None]) -> None:
         follower = self._follower(self._nonce)
         if self._plan.found.tar is not probe.Tar.GNU:  # which says so itself
             self._changes = Changes(self._nonce, self._plan.found.now, self._wants)
@@ -146,8 +163,6 @@ class Attempt:
                 relay.run(settle)
         finally:
             source.close()
-            for each in attempts:
-                each._close()
 
     def _open_sinks(
         self, source: Session, on_end: Callable[[Attempt], None]
@@ -160,9 +175,12 @@ class Attempt:
             except Interrupted:
                 raise
             except PodcpError as error:
-                each._is_over, each._error = True, error
+                each._fail(error)
                 on_end(each)
         return sinks
+
+    def _fail(self, error: PodcpError) -> None:
+        self._is_over, self._error = True, error
 
     def _settle(self, attempt: Attempt, relay: Relay, source: Session) -> None:
         """Note how one of the attempts has ended."""
@@ -175,6 +193,7 @@ class Attempt:
             outcome = self._with_changes(relay.outcome(attempt._sink))
         except PodcpError as error:
             attempt._error = error if attempt is self else error.twin()
+            attempt.source_failed = error is relay.source_error
         else:
             end = attempt._plan.target
             spoken = self._plan.source.spoken(source), end.spoken(attempt._session)

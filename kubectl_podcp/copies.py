@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kubectl_podcp import globs
+from kubectl_podcp import fanout, globs
 from kubectl_podcp import plan as plans
 from kubectl_podcp.copy import carry_out, clusters, perform, rehearse
 from kubectl_podcp.ends import PodEnd
@@ -30,31 +30,39 @@ if TYPE_CHECKING:  # imported where it is used: it is what start-up takes its ti
 Clusters = dict[Access, "Cluster"]
 
 
+Destination = str | bytes | Sequence[str | bytes]
+
+
 def copy_all(
     sources: Sequence[str | bytes],
-    destination: str | bytes,
+    destination: Destination,
     options: Options = DEFAULTS,
     *,
     tally: Tally | None = None,
     on_notice: Callable[[str], None] | None = None,
     on_result: Callable[[Result], None] | None = None,
 ) -> list[Result]:
-    """Copy files and trees to one destination, each as :func:`copy` does.
+    """Copy files and trees to one destination, or one source to several, as :func:`copy` does.
 
     :param sources: each as for :func:`copy`; wildcards in a path in a Pod stand for what is there.
-    :param destination: a directory that exists, where there are several sources.
+    :param destination: a directory that exists, where there are several sources. For one source it
+        may be several: a sequence, or those that ``selector`` and ``all_pods`` find.
     :param tally: of the copy at hand; any thread may read it.
     :param on_notice: is told what a user should know, a sentence each, as it turns up.
-    :param on_result: is told how each of several copies ended, as it ends.
+    :param on_result: is told how each of several copies ended, as it ends; of several destinations
+        by any thread, one at a time.
     :returns: how each copy ended, in order.
     :raises PodcpError: nothing was copied; or there was one copy alone, and it failed; or a signal
         came.
     """
-    asked = [CopyRequest.of(each, destination, options) for each in sources]
+    notice, told = on_notice or (lambda _: None), on_result or (lambda _: None)
+    words = _words(destination)
+    if fanout.is_meant(words, options):
+        return fanout.copy_to_all(sources, words, options, tally or Tally(), notice, told)
+    asked = [CopyRequest.of(each, words[0], options) for each in sources]
     if not asked:
         raise UsageError("there is no source", advice=f"a path is written {GRAMMAR}")
     _check(asked)
-    notice, told = on_notice or (lambda _: None), on_result or (lambda _: None)
     tally, known = tally or Tally(), Clusters()
     found = list[CopyRequest | Failure]()
     for request in asked:
@@ -79,7 +87,7 @@ def copy_all(
 
 def rehearse_all(
     sources: Sequence[str | bytes],
-    destination: str | bytes,
+    destination: Destination,
     options: Options,
     on_notice: Callable[[str], None],
 ) -> list[Rehearsal]:
@@ -87,7 +95,10 @@ def rehearse_all(
 
     :raises PodcpError: one of the copies would fail.
     """
-    asked = [CopyRequest.of(each, destination, options) for each in sources]
+    words = _words(destination)
+    if fanout.is_meant(words, options):
+        return fanout.rehearse_to_all(sources, words, options, on_notice)
+    asked = [CopyRequest.of(each, words[0], options) for each in sources]
     _check(asked)
     if asked[0].is_stream:
         raise UsageError(
@@ -99,6 +110,13 @@ def rehearse_all(
     _check(found)
     several = len(found) > 1
     return [rehearse(replace(each, into=several), on_notice, known) for each in found]
+
+
+def _words(destination: Destination) -> list[str | bytes]:
+    words = [destination] if isinstance(destination, str | bytes) else list(destination)
+    if not words:
+        raise UsageError("there is no destination", advice=f"a path is written {GRAMMAR}")
+    return words
 
 
 def _check(requests: Sequence[CopyRequest]) -> None:

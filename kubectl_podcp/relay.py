@@ -188,6 +188,7 @@ class Relay:
         # Each written by the source reader, read by the caller's after that thread ended.
         self._source_code = 0
         self._source_stderr = Said()
+        self.source_error: BaseException | None = None
 
     def run(self, on_end: Callable[[Sink], None] = _nobody_waits) -> None:
         """Relay until each destination has acknowledged or failed; all sessions are closed then.
@@ -286,6 +287,8 @@ class Relay:
         But let the destinations' shells begin: they would make their folders behind the back of
         whoever looks for what is to be removed.
         """
+        if not self.signals.stop.is_set():
+            self.source_error = error
         self._note(error)
         with suppress(TimeoutError):
             deadline = Deadline(BEGINNING)

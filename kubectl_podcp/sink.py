@@ -24,6 +24,7 @@ from __future__ import annotations
 import queue
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -218,7 +219,6 @@ class Sink:
         the archive comes removes one that is new.
     :ivar acknowledgement: by the listener.
     :ivar error: the first thing that went wrong.
-    :ivar throttled: seconds that the bucket made the sender wait, in all; by the sender.
     """
 
     def __init__(
@@ -246,7 +246,7 @@ class Sink:
         self.sent = 0
         self.marker_sent = False
         self.has_staged = False
-        self.throttled = 0.0
+        self._waits: tuple[float, float | None] = 0.0, None  # in all before; since when now
         self.acknowledgement: Acknowledgement | None = None
         # Guarded by _lock.
         self._lock = threading.Lock()
@@ -256,6 +256,12 @@ class Sink:
     def lives(self) -> bool:
         """Whether it may still take something."""
         return not self.signals.stop.is_set()
+
+    @property
+    def throttled(self) -> float:
+        """Seconds for which the bucket made the sender wait until now; any thread may ask."""
+        before, since = self._waits
+        return before if since is None else before + time.monotonic() - since
 
     @property
     def stderr(self) -> bytes:
@@ -329,8 +335,10 @@ class Sink:
             self._session.send_stdin(*some)
 
     def _wait(self, seconds: float) -> None:
-        self.throttled += seconds
-        if self.signals.stop.wait(seconds):
+        self._waits = self._waits[0], time.monotonic()
+        stopped = self.signals.stop.wait(seconds)
+        self._waits = self.throttled, None
+        if stopped:
             raise Stopped
 
     # --- listener ----------------------------------------------------------------------------

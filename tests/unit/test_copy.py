@@ -8,7 +8,7 @@ from typing import Any
 from kubectl_podcp.errors import TimedOut
 
 # Not by name: the package's attribute "copy" is the function.
-Tries: Any = importlib.import_module("kubectl_podcp.copy")._Tries
+Tries: Any = importlib.import_module("kubectl_podcp.copy").Tries
 
 
 class Slow(Tries):  # type: ignore[misc]

@@ -38,7 +38,7 @@ ARROWS = {
     "cluster": "_version errors exec logs overrides",
     "report": "archive errors",
     "progress": "report",
-    "pulse": "progress report",
+    "pulse": "errors progress report",
     "printer": "",
     "items": "archive errors",
     "document": "errors report",
@@ -65,7 +65,8 @@ ARROWS = {
     "rehearsal": "attempt ends errors exec paths plan",
     "copy": "attempt cluster compare errors logs paths plan rehearsal relay remainder remote "
     "report request resume selection sink standard streaming update verify",
-    "copies": "cluster copy ends errors globs paths plan rehearsal report request",
+    "fanout": "attempt cluster copy errors globs paths plan rehearsal report request",
+    "copies": "cluster copy ends errors fanout globs paths plan rehearsal report request",
     "__init__": "_version copies copy errors overrides report request",
     "signals": "errors",
     "cli": "arguments copies document errors items logs outputs printer progress pulse rehearsal "
@@ -99,10 +100,10 @@ ALONE = {
     "kubernetes": "cluster.kubeconfig",
     "argparse": "arguments",
     "signal": "cli exec.outlet exec.process signals",
-    "queue": "exec.outlet relay sink",
+    "queue": "exec.outlet fanout plan relay sink",
     "socket": "cluster.api exec.stream exec.tls exec.tunnel",
-    "threading": "bandwidth cluster.credentials exec.lease exec.stream exec.tunnel outputs "
-    "plan progress pulse relay signals sink",
+    "threading": "bandwidth cluster.credentials copy exec.lease exec.stream exec.tunnel fanout "
+    "outputs plan progress pulse relay signals sink",
 }
 
 PURE = (
