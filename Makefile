@@ -47,7 +47,7 @@ unit: $(VENV)/.ready dist/kubectl-podcp userlands
 	$(BIN)/coverage run -m pytest $(PARALLEL) tests/unit
 	$(BIN)/coverage combine --quiet
 	$(PYTEST) $(PARALLEL) --timeout 600 tests/fuzz
-	$(BIN)/coverage report --include 'kubectl_podcp/exec/channels.py,kubectl_podcp/exec/frames.py,kubectl_podcp/archive/*,kubectl_podcp/relay.py,kubectl_podcp/paths.py' --fail-under 100
+	$(BIN)/coverage report --include 'kubectl_podcp/exec/channels.py,kubectl_podcp/exec/frames.py,kubectl_podcp/archive/*,kubectl_podcp/relay.py,kubectl_podcp/sink.py,kubectl_podcp/paths.py' --fail-under 100
 
 ## make fuzz           coverage-guided fuzzing of what reads bytes; SECONDS=60 for each target
 fuzz: $(VENV)/.fuzz

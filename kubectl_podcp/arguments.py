@@ -100,11 +100,12 @@ def parse(prog: str, words: Sequence[str]) -> argparse.Namespace:
     if unknown:
         made.error(f"unrecognized arguments: {printable(' '.join(unknown))}")
     paths += words[end + 1 :]
-    if len(paths) < 2:
-        missing = ("DESTINATION",) if paths else ("SOURCE", "DESTINATION")
-        made.error(f"the following arguments are required: {', '.join(missing)}")
-    *said.sources, said.destination = paths
-    if said.destination == "-" and (said.itemize or said.output):
+    needed = ["SOURCE"] if said.to else ["SOURCE", "DESTINATION"]
+    if len(paths) < len(needed):
+        made.error(f"the following arguments are required: {', '.join(needed[len(paths) :])}")
+    said.destinations = said.to or [paths.pop()]
+    said.sources = paths
+    if "-" in said.destinations and (said.itemize or said.output):
         raise UsageError(
             "stdout is where the copy goes, and nothing else can be told there",
             advice=f"leave out {'--itemize' if said.itemize else '-o'}; "
@@ -210,6 +211,7 @@ def _add_rare(made: Parser, *, shown: bool) -> None:
     )
     _add_selection(made.add_argument_group("some of a source"), told)
     _add_fidelity(made.add_argument_group("what is kept of a file"), told)
+    _add_destinations(made.add_argument_group("several destinations"), told)
     telling = made.add_argument_group("what is told")
     telling.add_argument(
         "--dry-run",
@@ -280,6 +282,28 @@ def _add_rare(made: Parser, *, shown: bool) -> None:
         metavar="DURATION",
         type=seconds,
         help=told("limit of a request to the API server (8s)"),
+    )
+
+
+def _add_destinations(group: argparse._ArgumentGroup, told: Callable[[str], str]) -> None:
+    add = group.add_argument
+    add(
+        "--to",
+        metavar="DEST",
+        action="append",
+        default=[],
+        help=told("a destination, instead of DESTINATION; repeat it"),
+    )
+    add(
+        "-l",
+        "--selector",
+        metavar="LABELS",
+        help=told("copy to each ready Pod with these labels, as :path"),
+    )
+    add(
+        "--all-pods",
+        action="store_true",
+        help=told("of deploy/web, copy to each ready Pod, not to one"),
     )
 
 

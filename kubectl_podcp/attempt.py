@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from typing import Protocol as Interface
@@ -19,18 +19,26 @@ from kubectl_podcp.archive.safety import Altered, LeftOut, Policy
 from kubectl_podcp.archive.splice import Splice
 from kubectl_podcp.bandwidth import Bucket
 from kubectl_podcp.changes import Changes
-from kubectl_podcp.errors import DestinationRefused, ProtocolRefused, SourceError, printable
+from kubectl_podcp.errors import (
+    DestinationRefused,
+    Interrupted,
+    PodcpError,
+    ProtocolRefused,
+    SourceError,
+    printable,
+)
 from kubectl_podcp.exec.channels import Protocol
 from kubectl_podcp.fidelity import DEVICES, LINKS, OWNERSHIP, SETUID, TIMESTAMPS
 from kubectl_podcp.modes import SETID
 from kubectl_podcp.plan import Plan
-from kubectl_podcp.relay import NOT_PLACED, PLACED, Ending, Filter, Outcome, Relay
+from kubectl_podcp.relay import Filter, Outcome, Relay
 from kubectl_podcp.remainder import Remainder
 from kubectl_podcp.remote import probe, scripts
 from kubectl_podcp.remote.feed import MESSAGE, ChunkedFeed, Feed, PlainFeed
 from kubectl_podcp.remote.scripts import Staging
 from kubectl_podcp.report import Tally
 from kubectl_podcp.selection import Unseen
+from kubectl_podcp.sink import NOT_PLACED, PLACED, Ending, Sink
 from kubectl_podcp.verify import Ledger
 
 if TYPE_CHECKING:
@@ -41,6 +49,12 @@ SOURCE_PROTOCOLS = (Protocol.V4, Protocol.V5)
 DESTINATION_PROTOCOLS = (Protocol.V5, Protocol.V4)
 """Versions of the exec protocol that are asked for, the best one first; at the source the second
 one in a request of its own."""
+
+
+UNKNOWN_CHANGES = "whether files changed while they were read is not known"
+
+Delivered = tuple[Outcome, tuple[str, str]]
+"""What was acknowledged, and the protocols of the source's and the destination's session."""
 
 
 class Reader(Interface):
@@ -56,6 +70,7 @@ class Attempt:
     :param remainder: what must be sent; None: everything.
     :param ledger: takes the digests of files that pass; None where nobody wants them.
     :param unseen: is told of all that is there, where names were asked for.
+    :ivar source_failed: whether it failed because of the source.
     """
 
     def __init__(
@@ -80,15 +95,55 @@ class Attempt:
         self._owners = set[tuple[int, int]]()  # two are enough to know that some are not kept
         self._has_setid = False
         self._changes: Changes | None = None
-        self._relay: Relay | None = None
+        self._nonce = os.urandom(16).hex()
+        self._all: Sequence[Attempt] = (self,)  # which have one source
+        self._session: Session | None = None
+        self._sink: Sink | None = None
+        self.source_failed = False
+        self._is_over = False
+        self._delivered: Delivered | None = None
+        self._error: PodcpError | None = None
 
-    def run(self) -> tuple[Outcome, tuple[str, str]]:
+    def run(self) -> Delivered:
         """Copy; return what was acknowledged, and the protocols of both sessions."""
-        plan = self._plan
-        nonce = os.urandom(16).hex()
-        follower = self._follower(nonce)
-        if plan.found.tar is not probe.Tar.GNU:  # which says so itself
-            self._changes = Changes(nonce, plan.found.now, self._wants)
+        if not self._is_over:
+            self.run_for((self,))
+        if self._error is not None:
+            raise self._error
+        assert self._delivered is not None
+        return self._delivered
+
+    def run_for(
+        self, attempts: Sequence[Attempt], on_end: Callable[[Attempt], None] = lambda _: None
+    ) -> None:
+        """Read the source once, for all of ``attempts``, of which this is the first.
+
+        Their plans differ in the destination alone. How each one ends is what its :meth:`run` says
+        then, without doing anything more.
+
+        :param on_end: is told each of which that is known, in this thread.
+        :raises Interrupted: a signal came.
+        """
+        for each in attempts:
+            each._all = attempts
+        try:
+            self._relay_to(on_end)
+        except Interrupted:
+            raise
+        except PodcpError as error:  # before there was a relay
+            for each in attempts:
+                if not each._is_over:
+                    each.source_failed = True
+                    each._fail(error if each is self else error.twin())
+                    on_end(each)
+        finally:
+            for each in attempts:
+                each._close()
+
+    def _relay_to(self, on_end: Callable[[Attempt], None]) -> None:
+        follower = self._follower(self._nonce)
+        if self._plan.found.tar is not probe.Tar.GNU:  # which says so itself
+            self._changes = Changes(self._nonce, self._plan.found.now, self._wants)
             for member in self._remainder.there() if self._remainder else ():
                 self._changes.note(member)  # as it was when it was found to be there
         if self._unseen is not None and self._remainder is not None:
@@ -97,59 +152,101 @@ class Attempt:
         for member in self._remainder.staged() if self._remainder else ():
             self._count_rights(member)
         names = self._names()
-        source = self._open_source(nonce, names)
+        source = self._open_source(self._nonce, names)
         try:
             self._tell(source, names)
-            destination = self._open_destination(nonce)
-            try:
-                self._relay = Relay(
-                    source,
-                    destination,
-                    nonce=nonce,
-                    filter_stdout=self._filter(follower),
-                    end_of_source=follower.end_of_input,
-                    feed=self._feed(destination.protocol),
-                    stall_timeout=plan.stall_timeout,
-                    bucket=self._bucket(),
-                    epilogue=self._changes.hear if self._changes else None,
-                    on_ready=self._on_ready,
-                    ending=self._ending(nonce),
-                )
-                outcome = self._with_changes(self._relay.run())
-                self._note_owner()
-                return outcome, (plan.source.spoken(source), plan.target.spoken(destination))
-            finally:
-                destination.close()
+            sinks = self._open_sinks(source, on_end)
+            relay = Relay(
+                source,
+                tuple(sinks),
+                filter_stdout=self._filter(follower),
+                end_of_source=follower.end_of_input,
+                stall_timeout=self._plan.stall_timeout,
+                epilogue=self._changes.hear if self._changes else None,
+            )
+
+            def settle(sink: Sink) -> None:
+                self._settle(sinks[sink], relay, source)
+                on_end(sinks[sink])
+
+            if sinks:
+                relay.run(settle)
         finally:
             source.close()
-            self._tally.sent += self._relay.sent if self._relay else 0
+
+    def _open_sinks(
+        self, source: Session, on_end: Callable[[Attempt], None]
+    ) -> dict[Sink, Attempt]:
+        """Open a session for each destination; what hinders one is its own affair."""
+        sinks, bucket = dict[Sink, Attempt](), self._bucket()
+        for each in self._all:
+            try:
+                sinks[each._open_sink(source, bucket)] = each
+            except Interrupted:
+                raise
+            except PodcpError as error:
+                each._fail(error)
+                on_end(each)
+        return sinks
+
+    def _fail(self, error: PodcpError) -> None:
+        self._is_over, self._error = True, error
+
+    def _settle(self, attempt: Attempt, relay: Relay, source: Session) -> None:
+        """Note how one of the attempts has ended."""
+        assert attempt._sink is not None
+        assert attempt._session is not None
+        attempt._is_over = True
+        if attempt is not self:
+            attempt._tally.adopt(self._tally)
+            attempt._owners, attempt._has_setid = self._owners, self._has_setid
+        try:
+            outcome = self._with_changes(relay.outcome(attempt._sink))
+        except PodcpError as error:
+            attempt._error = error if attempt is self else error.twin()
+            attempt.source_failed = error is relay.source_error
+        else:
+            end = attempt._plan.target
+            spoken = self._plan.source.spoken(source), end.spoken(attempt._session)
+            attempt._delivered = outcome, spoken
+            attempt._note_owner()
+
+    def _close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+        self._tally.sent += self._sink.sent if self._sink else 0
 
     def _with_changes(self, outcome: Outcome) -> Outcome:
         changes = self._changes
         if changes is None or not (changes.found or not changes.known):
             return outcome
-        if not changes.known:
-            self._tally.notices.append("whether files changed while they were read is not known")
+        if not changes.known and UNKNOWN_CHANGES not in self._tally.notices:
+            self._tally.notices.append(UNKNOWN_CHANGES)
         said = outcome.source_stderr + changes.lines().encode()
         return replace(outcome, changed=changes.found, source_stderr=said)
 
     @property
     def may_be_placed(self) -> bool:
         """Whether the destination may have put the copy in place, or begun to."""
-        return self._relay is not None and self._relay.marker_sent
+        return self._sink is not None and self._sink.marker_sent
 
     @property
     def has_staged(self) -> bool:
         """Whether the staging folder was there, with what arrived in it."""
-        return self._relay is not None and self._relay.has_staged
+        return self._sink is not None and self._sink.has_staged
+
+    @property
+    def passed(self) -> int:
+        """Bytes of the archive that went to the destination; any thread may ask."""
+        return self._sink.sent if self._sink else 0
 
     @property
     def placed(self) -> int | None:
         """How putting the copy in its place ended, as far as it can be known; see `scripts`."""
         if not self.may_be_placed:
             return NOT_PLACED
-        assert self._relay is not None
-        acknowledgement = self._relay.acknowledgement
+        assert self._sink is not None
+        acknowledgement = self._sink.acknowledgement
         if acknowledgement is None:
             return None
         if acknowledgement.proves_delivery:  # a signal came after it
@@ -219,8 +316,12 @@ class Attempt:
         return Policy(
             devices=DEVICES in preserve,
             setuid=SETUID in preserve,
-            early_times=self._plan.there.tar is not probe.Tar.TOYBOX,
+            early_times=not self._any_has(probe.Tar.TOYBOX),
         )
+
+    def _any_has(self, tar: probe.Tar) -> bool:
+        """Whether one of the destinations has this tar: all get one archive."""
+        return any(each._plan.there.tar is tar for each in self._all)
 
     def _hashes(self) -> bool:
         return self._ledger is not None
@@ -263,9 +364,7 @@ class Attempt:
 
         # bsdtar sets the time of a directory that exists at once, and not when all is in it.
         again = (
-            remainder is not None
-            and not self._staging.place
-            and self._plan.there.tar is probe.Tar.BSDTAR
+            remainder is not None and not self._staging.place and self._any_has(probe.Tar.BSDTAR)
         )
         directories: list[Member] = []
 
@@ -319,6 +418,19 @@ class Attempt:
             self._has_setid = bool(self._rewriting.member(item).mode & SETID)
 
     # --- the destination ---------------------------------------------------------------------
+
+    def _open_sink(self, source: Session, bucket: Bucket | None) -> Sink:
+        self._session = self._open_destination(self._nonce)
+        self._sink = Sink(
+            self._session,
+            nonce=self._nonce,
+            feed=self._feed(self._session.protocol),
+            bucket=bucket,
+            ending=self._ending(self._nonce),
+            waiting=source.ping,
+            on_ready=self._on_ready,
+        )
+        return self._sink
 
     def _open_destination(self, nonce: str) -> Session:
         script = self.destination_script(nonce)
@@ -377,7 +489,7 @@ class Attempt:
             return PlainFeed()
         self._check_fullblock()
         limit = self._plan.request.bwlimit
-        return ChunkedFeed() if limit is None else ChunkedFeed.at_most(limit)
+        return ChunkedFeed() if limit is None else ChunkedFeed.at_most(limit / len(self._all))
 
     def _check_fullblock(self) -> None:
         if self._plan.there.fullblock:

@@ -49,8 +49,8 @@ SIGNALLED = 128
 """Plus the signal's number: 130 after Ctrl-C, 143 after SIGTERM, 141 (SIGPIPE) when nobody reads
 our output any more."""
 
-ERASE = "\r\x1b[K"
-"""Empties the line of a terminal on which the bar stands."""
+ERASE = "\r\x1b[J"
+"""Empties the line of a terminal on which the bar stands, and those below."""
 
 EACH = {"json": 1.0, "plain": 10.0}
 """Seconds between two lines of ``--progress``."""
@@ -128,15 +128,15 @@ def _carry_out(
         outputs.watched((sys.stdout, sys.stderr), signals.nobody_reads),
         _progress("none" if said.dry_run else said.progress, tally, quiet=said.quiet),
         _time_limit(said.timeout, stops),
-        told.failures(said.sources, said.destination),
+        told.failures(said.sources, said.destinations),
         _itemized(tally, stops) if said.itemize and not said.output else nullcontext(),
     ):
         if said.dry_run:
-            rehearsals = rehearse_all(said.sources, said.destination, options, on_notice)
+            rehearsals = rehearse_all(said.sources, said.destinations, options, on_notice)
         else:
             results = copy_all(
                 said.sources,
-                said.destination,
+                said.destinations,
                 options,
                 tally=tally,
                 on_notice=on_notice,
@@ -241,13 +241,14 @@ class _Document:
         self.copies.append(document.one(result, collected.items() if made and collected else None))
 
     @contextmanager
-    def failures(self, sources: Sequence[str], destination: str) -> Iterator[None]:
+    def failures(self, sources: Sequence[str], destinations: Sequence[str]) -> Iterator[None]:
         """Note how a copy fails that is alone."""
         try:
             yield
         except PodcpError as error:
-            if len(sources) == 1 and not self.copies and not isinstance(error, UsageError):
-                self.copies.append(document.one(Failure(sources[0], destination, error)))
+            is_alone = len(sources) == len(destinations) == 1 and not self.copies
+            if is_alone and not isinstance(error, UsageError):
+                self.copies.append(document.one(Failure(sources[0], destinations[0], error)))
                 self._is_noted = True
             raise
 

@@ -30,31 +30,41 @@ if TYPE_CHECKING:  # imported where they are used: they are what start-up takes 
 Clusters = dict[Access, "Cluster"]
 
 
+Destination = str | bytes | Sequence[str | bytes]
+
+
 def copy_all(
     sources: Sequence[str | bytes],
-    destination: str | bytes,
+    destination: Destination,
     options: Options = DEFAULTS,
     *,
     tally: Tally | None = None,
     on_notice: Callable[[str], None] | None = None,
     on_result: Callable[[Result], None] | None = None,
 ) -> list[Result]:
-    """Copy files and trees to one destination, each as :func:`copy` does.
+    """Copy files and trees to one destination, or one source to several, as :func:`copy` does.
 
     :param sources: each as for :func:`copy`; wildcards in a path in a Pod stand for what is there.
-    :param destination: a directory that exists, where there are several sources.
+    :param destination: a directory that exists, where there are several sources. For one source it
+        may be several: a sequence, or those that ``selector`` and ``all_pods`` find.
     :param tally: of the copy at hand; any thread may read it.
     :param on_notice: is told what a user should know, a sentence each, as it turns up.
-    :param on_result: is told how each of several copies ended, as it ends.
+    :param on_result: is told how each of several copies ended, as it ends; of several destinations
+        by any thread, one at a time.
     :returns: how each copy ended, in order.
     :raises PodcpError: nothing was copied; or there was one copy alone, and it failed; or a signal
         came.
     """
-    asked = [CopyRequest.of(each, destination, options) for each in sources]
+    notice, told = on_notice or (lambda _: None), on_result or (lambda _: None)
+    words = _words(destination)
+    if _are_several(words, options):
+        from kubectl_podcp import fanout
+
+        return fanout.copy_to_all(sources, words, options, tally or Tally(), notice, told)
+    asked = [CopyRequest.of(each, words[0], options) for each in sources]
     if not asked:
         raise UsageError("there is no source", advice=f"a path is written {GRAMMAR}")
     _check(asked)
-    notice, told = on_notice or (lambda _: None), on_result or (lambda _: None)
     tally, known = tally or Tally(), Clusters()
     found = list[CopyRequest | Failure]()
     for request in asked:
@@ -79,7 +89,7 @@ def copy_all(
 
 def rehearse_all(
     sources: Sequence[str | bytes],
-    destination: str | bytes,
+    destination: Destination,
     options: Options,
     on_notice: Callable[[str], None],
 ) -> list[Rehearsal]:
@@ -87,7 +97,12 @@ def rehearse_all(
 
     :raises PodcpError: one of the copies would fail.
     """
-    asked = [CopyRequest.of(each, destination, options) for each in sources]
+    words = _words(destination)
+    if _are_several(words, options):
+        from kubectl_podcp import fanout
+
+        return fanout.rehearse_to_all(sources, words, options, on_notice)
+    asked = [CopyRequest.of(each, words[0], options) for each in sources]
     _check(asked)
     if asked[0].is_stream:
         raise UsageError(
@@ -99,6 +114,18 @@ def rehearse_all(
     _check(found)
     several = len(found) > 1
     return [rehearse(replace(each, into=several), on_notice, known) for each in found]
+
+
+def _words(destination: Destination) -> list[str | bytes]:
+    words = [destination] if isinstance(destination, str | bytes) else list(destination)
+    if not words:
+        raise UsageError("there is no destination", advice=f"a path is written {GRAMMAR}")
+    return words
+
+
+def _are_several(words: Sequence[str | bytes], options: Options) -> bool:
+    """Whether a command line may mean several destinations."""
+    return len(words) > 1 or options.all_pods or options.selector is not None
 
 
 def _check(requests: Sequence[CopyRequest]) -> None:

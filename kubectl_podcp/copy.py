@@ -73,36 +73,14 @@ def perform(plan: Plan, tally: Tally, on_notice: Callable[[str], None], began: f
     """
     from kubectl_podcp.tries import Tries
 
-    request = plan.request
-    notices = [*plan.source.notices, *plan.target.notices]
-    for notice in notices:
+    for notice in (*plan.source.notices, *plan.target.notices):
         on_notice(notice)
     tally.total = plan.found.facts.size
     tries = Tries(plan, tally, on_notice)
-    outcome, protocols = tries.run()
-    plan, missing = tries.plan, tries.missing
-    if tally.more_notices:
-        tally.notices.append(f"and {tally.more_notices:,} more")
-    for notice in tally.notices:
+    delivered = tries.run()
+    for notice in tally.all_notices():
         on_notice(notice)
-    return Report(
-        status="partial" if outcome.source_code or outcome.changed or missing else "complete",
-        source=str(request.source),
-        destination=str(request.destination),
-        target=plan.placement.path,
-        files=tally.files,
-        directories=tally.directories,
-        size=tally.size,
-        seconds=time.monotonic() - began,
-        protocols=protocols,
-        received=tally.received,
-        sent=tally.sent,
-        retries=tries.failed,
-        up_to_date=tally.up_to_date,
-        notices=(*notices, *tally.notices),
-        stderr=b"\n".join(filter(None, (outcome.source_stderr.rstrip(b"\n"), missing))),
-        verified=request.verify and tally.sent > 0,
-    )
+    return tries.report(delivered, began)
 
 
 def rehearse(
@@ -114,10 +92,14 @@ def rehearse(
 
     :raises PodcpError: the copy would fail.
     """
+    return rehearse_plan(plans.make(clusters(request, known), request), on_notice)
+
+
+def rehearse_plan(plan: Plan, on_notice: Callable[[str], None]) -> Rehearsal:
+    """Return what a copy that has a plan would do."""
     from kubectl_podcp import rehearsal
     from kubectl_podcp.tries import Tries
 
-    plan = plans.make(clusters(request, known), request)
     for notice in (*plan.source.notices, *plan.target.notices):
         on_notice(notice)
     return rehearsal.of(plan, Tries(plan, Tally(), on_notice).first())

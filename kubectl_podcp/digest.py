@@ -15,11 +15,11 @@ from kubectl_podcp.ends import End
 from kubectl_podcp.errors import ConnectionLost, PodcpError, ServerError
 from kubectl_podcp.exec.channels import Closed, Protocol, Status, Stderr, Stdout
 from kubectl_podcp.exec.deadline import Deadline
-from kubectl_podcp.relay import Said
 from kubectl_podcp.remote import scripts
 from kubectl_podcp.remote.digests import Digests
 from kubectl_podcp.remote.feed import MESSAGE
 from kubectl_podcp.remote.scripts import Staging
+from kubectl_podcp.sink import Said
 
 if TYPE_CHECKING:
     from kubectl_podcp.ends import Session

@@ -44,7 +44,9 @@ Any other exception that leaves the library is a bug of ours, and the command li
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, TypeVar
+
+Error = TypeVar("Error", bound="PodcpError")
 
 
 class PodcpError(Exception):
@@ -70,6 +72,14 @@ class PodcpError(Exception):
         self.left = left
         self.advice = advice
         self.stderr = stderr
+
+    def twin(self: Error) -> Error:
+        """Return an error that says the same: of copies that fail together, each one has its own
+        ``left``."""
+        made = type(self).__new__(type(self), *self.args)
+        vars(made).update(vars(self))
+        made.__cause__ = self.__cause__
+        return made
 
     def __str__(self) -> str:
         said = [f"  {printable(line)}" for line in self.stderr.splitlines()]

@@ -113,12 +113,14 @@ class PodPath(_Path):
     :ivar namespace: None where the word names none.
     :ivar pod: the Pod's name, or that of what has Pods.
     :ivar kind: of what has Pods, one of :data:`KINDS`; empty for a Pod.
+    :ivar selector: labels that say which Pods, instead of a name; else empty.
     """
 
     namespace: str | None
     pod: str
     path: bytes
     kind: str = ""
+    selector: str = ""
 
     def __str__(self) -> str:
         return f"{self.owner}:{printable(self.path)}"
@@ -126,6 +128,8 @@ class PodPath(_Path):
     @property
     def owner(self) -> str:
         """What stands in front of the colon."""
+        if self.selector:
+            return f"{self.namespace}/" if self.namespace else ""
         # A namespace that is called like a kind would be taken for one.
         kind = self.kind or ("pod" if self.namespace in KINDS else "")
         return "/".join(filter(None, (self.namespace, kind, self.pod)))
@@ -137,7 +141,7 @@ class PodPath(_Path):
 
     def in_pod(self, pod: str) -> PodPath:
         """Return the same path in one Pod, where the word named what has several."""
-        return replace(self, pod=pod, kind="")
+        return replace(self, pod=pod, kind="", selector="")
 
     @property
     def where(self) -> str:
@@ -148,7 +152,7 @@ class PodPath(_Path):
 Path = LocalPath | PodPath
 
 
-def parse(word: str | bytes) -> Path:
+def parse(word: str | bytes, selector: str = "") -> Path:
     """Return the path that a word of the command line names.
 
     As in ``kubectl cp`` (k8s.io/kubectl ``pkg/cmd/cp/cp.go``, ``extractFileSpec``) the word is
@@ -156,6 +160,7 @@ def parse(word: str | bytes) -> Path:
     machine. So is one that begins with a drive, where there are :data:`DRIVES`. ``-`` is stdin or
     stdout; a file of that name is written ``./-``.
 
+    :param selector: labels of the Pods that are meant by ``:path`` and ``namespace/:path``.
     :raises UsageError: an empty path, or a Pod that no Pod can be called.
     """
     try:
@@ -177,6 +182,14 @@ def parse(word: str | bytes) -> Path:
     if not colon or head.startswith((b"/", b".")) or (DRIVES and _DRIVE.match(raw)):
         # Here "~" is the shell's affair: what it has left is a file's name.
         return LocalPath(b"./" + raw if raw.startswith(b"~") else raw)
+    if not head or (head.endswith(b"/") and _NAME.fullmatch(head[:-1])):
+        if not selector:
+            raise UsageError(
+                f"'{printable(raw)}' names no Pod",
+                advice=f"a path is written {GRAMMAR}; for a destination, -l app=web says by their "
+                "labels which Pods are meant",
+            )
+        return PodPath(head[:-1].decode("ascii") or None, "", path, selector=selector)
     namespace, kind, pod = _owner(head, raw)
     return PodPath(namespace, pod, path, kind)
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -84,6 +85,18 @@ class Plan:
         return hashlib.sha256(b"\0".join((self.target.identity, *what))).hexdigest()[:16]
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the source answered.
+
+    :ivar path: with the Pod's own name.
+    """
+
+    end: End
+    path: Path
+    found: probe.Source
+
+
 def make(clusters: tuple[Cluster, Cluster], request: CopyRequest) -> Plan:
     """Ask both ends, and apply the directory rule.
 
@@ -93,15 +106,46 @@ def make(clusters: tuple[Cluster, Cluster], request: CopyRequest) -> Plan:
         lambda: find(clusters, request, request.source, request.source_container),
         lambda: find(clusters, request, request.destination, request.dest_container),
     )
-    request = replace(request, source=source_path, destination=target_path)
-    ask_source = scripts.probe_source(request.source.path, follow=request.dereference)
-    ask_target = scripts.probe_target(request.destination.path, request.source.name)
-    said, answered = both(
-        lambda: source.run(ask_source, PROBE_TIMEOUT),
-        lambda: target.run(ask_target, PROBE_TIMEOUT),
+    found, there = both(
+        lambda: _ask_source(source, source_path, request),
+        lambda: _ask_target(target, target_path, source_path.name),
     )
-    found = probe.source(said, request.source)
-    there = probe.target(answered, request.destination)
+    return _decide(clusters, request, Asked(source, source_path, found), target, target_path, there)
+
+
+def ask(clusters: tuple[Cluster, Cluster], request: CopyRequest) -> Asked:
+    """Ask the source alone, once for several destinations."""
+    end, path = find(clusters, request, request.source, request.source_container)
+    return Asked(end, path, _ask_source(end, path, request))
+
+
+def toward(clusters: tuple[Cluster, Cluster], request: CopyRequest, asked: Asked) -> Plan:
+    """Ask the destination; return what :func:`make` does, where the source has answered."""
+    target, path = find(clusters, request, request.destination, request.dest_container)
+    there = _ask_target(target, path, asked.path.name)
+    return _decide(clusters, request, asked, target, path, there)
+
+
+def _ask_source(end: End, path: Path, request: CopyRequest) -> probe.Source:
+    script = scripts.probe_source(path.path, follow=request.dereference)
+    return probe.source(end.run(script, PROBE_TIMEOUT), path)
+
+
+def _ask_target(end: End, path: Path, name: bytes) -> probe.Target:
+    return probe.target(end.run(scripts.probe_target(path.path, name), PROBE_TIMEOUT), path)
+
+
+def _decide(
+    clusters: tuple[Cluster, Cluster],
+    request: CopyRequest,
+    asked: Asked,
+    target: End,
+    path: Path,
+    there: probe.Target,
+) -> Plan:
+    """Apply the directory rule to what both ends answered."""
+    source, found = asked.end, asked.found
+    request = replace(request, source=asked.path, destination=path)
     placement = paths.place(
         request.source,
         found.facts,
@@ -252,6 +296,30 @@ def both(first: Callable[[], T], second: Callable[[], U]) -> tuple[T, U]:
     if errors:
         raise errors[0]
     return result[0], other
+
+
+def at_once(works: Sequence[Callable[[], T]]) -> list[T | PodcpError]:
+    """Do all at once, each within its own deadline; return what each returned, or its error.
+
+    A signal does not wait for the threads: they end by their deadlines.
+    """
+    ended: queue.SimpleQueue[tuple[int, T | BaseException]] = queue.SimpleQueue()
+
+    def run(number: int, work: Callable[[], T]) -> None:
+        try:
+            ended.put((number, work()))
+        except BaseException as error:
+            ended.put((number, error))
+
+    for each in enumerate(works):
+        threading.Thread(target=run, args=each, daemon=True).start()
+    results = dict[int, T | PodcpError]()
+    for _ in works:
+        number, result = ended.get()
+        if isinstance(result, BaseException) and not isinstance(result, PodcpError):
+            raise result
+        results[number] = result
+    return [results[number] for number in range(len(works))]
 
 
 def _check_not_into_itself(found: probe.Source, placement: Placement) -> None:

@@ -1,4 +1,5 @@
-"""The bar: one line on a terminal that tells how far a copy is.
+"""The bar: a line on a terminal that tells how far a copy is, and one for each of several
+destinations.
 
 A thread of its own reads a :class:`Tally` four times a second and writes; it ends with the context.
 Raises nothing: a terminal that went away must not end a copy.
@@ -23,6 +24,12 @@ SMOOTHING = 0.3
 
 WIDTH = 80
 """Columns of a terminal that does not tell."""
+
+HEIGHT = 24
+"""Lines of a terminal that does not tell."""
+
+ERASE = "\r\x1b[J"
+"""Empties the bar's first line, where the cursor stands, and those below."""
 
 BAR = 24
 """Columns of the bar proper, where the total is known."""
@@ -63,17 +70,31 @@ def rates(tally: Tally, interval: float, ended: threading.Event) -> Iterator[flo
 def _draw(tally: Tally, stream: TextIO, ended: threading.Event) -> None:
     with suppress(OSError, ValueError):
         for rate in rates(tally, INTERVAL, ended):
-            stream.write("\r\x1b[K" + line(tally, rate)[: _columns(stream) - 1])
+            size = _size(stream)
+            lines = [line(tally, rate), *rows(tally, size.lines - 2)]
+            shown = "\n".join(each[: size.columns - 1] for each in lines)
+            up = f"\x1b[{len(lines) - 1}A" if len(lines) > 1 else ""  # where others write
+            stream.write(f"{ERASE}{shown}{up}")
             stream.flush()
-        stream.write("\r\x1b[K")
+        stream.write(ERASE)
         stream.flush()
 
 
-def _columns(stream: TextIO) -> int:
-    with suppress(OSError, ValueError):  # no terminal, or one that does not tell
-        columns = int(os.environ.get("COLUMNS", 0)) or os.get_terminal_size(stream.fileno()).columns
-        return columns or WIDTH  # 0 where nobody has told the terminal
-    return WIDTH
+def _size(stream: TextIO) -> os.terminal_size:
+    """Return columns and lines, of which a terminal may not tell either."""
+    told = os.terminal_size((0, 0))
+    with suppress(OSError, ValueError):  # no terminal
+        told = os.get_terminal_size(stream.fileno())
+    with suppress(ValueError):
+        told = os.terminal_size((int(os.environ.get("COLUMNS", 0)) or told.columns, told.lines))
+    return os.terminal_size((told.columns or WIDTH, told.lines or HEIGHT))
+
+
+def rows(tally: Tally, most: int) -> list[str]:
+    """Return the text for each destination, where there are several; at most so many lines."""
+    shown = tally.rows if len(tally.rows) <= most else tally.rows[: max(0, most - 1)]
+    hidden = len(tally.rows) - len(shown)
+    return [f"  {row.text()}" for row in shown] + ([f"  and {hidden:,} more"] if hidden else [])
 
 
 def line(tally: Tally, rate: float) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
+from kubectl_podcp.errors import printable
 from kubectl_podcp.progress import clock, during, rates
 from kubectl_podcp.report import Tally, count_files, human_size
 
@@ -31,7 +32,17 @@ def plain(tally: Tally, rate: float) -> str:
         size = f"{share:.0%}, {size} of {human_size(tally.total)}"
     seconds = _eta(tally, rate)
     eta = f", ETA {clock(seconds)}" if seconds is not None else ""
-    return f"copying: {count_files(tally.files)}, {size}, {human_size(rate)}/s{eta}"
+    return f"copying: {count_files(tally.files)}, {size}, {human_size(rate)}/s{eta}{_rows(tally)}"
+
+
+def _rows(tally: Tally) -> str:
+    """Return how many of several destinations are done, and how many have failed."""
+    if not tally.rows:
+        return ""
+    states = [row.state for row in tally.rows]
+    failed = states.count("failed")
+    done = f", {states.count('complete')} of {len(states)} destinations complete"
+    return f"{done}, {failed} failed" if failed else done
 
 
 def machine(tally: Tally, rate: float) -> str:
@@ -39,17 +50,21 @@ def machine(tally: Tally, rate: float) -> str:
 
     :param rate: bytes per second.
     """
-    return json.dumps(
-        {
-            "phase": "verifying" if tally.verifying else "copying",
-            "bytes": tally.passed,
-            "total": tally.total,
-            "files": tally.files,
-            "rate": round(rate),
-            "eta": _eta(tally, rate),
-            "read_again": tally.read_again,
-        }
-    )
+    said: dict[str, object] = {
+        "phase": "verifying" if tally.verifying else "copying",
+        "bytes": tally.passed,
+        "total": tally.total,
+        "files": tally.files,
+        "rate": round(rate),
+        "eta": _eta(tally, rate),
+        "read_again": tally.read_again,
+    }
+    if tally.rows:
+        said["destinations"] = [
+            {"destination": printable(row.name), "state": row.state, "bytes": row.sent}
+            for row in tally.rows
+        ]
+    return json.dumps(said)
 
 
 def _eta(tally: Tally, rate: float) -> int | None:

@@ -1,150 +1,87 @@
-"""The relay: one archive from a source's stdout to a destination's stdin, and the proof.
+"""The relay: one archive from a source's stdout to every destination's stdin, and the proof.
 
 ::
 
-    source session                                                   destination session
-      stdout ──▶ source reader ──▶ filter ──▶ data channel ──▶ sender ──▶ stdin
-      stdin  ◀── release                                       marker, end of archive
-                                        destination reader ◀── stdout: ready, acknowledgement
+    source session                                  sink          destination session
+      stdout ──▶ source reader ──▶ filter ──┬──▶ data channel ──▶ stdin
+      stdin  ◀── release                    │       listener ◀── stdout: ready, acknowledgement
+                                            └──▶ …, for each further destination
 
-Three threads and the caller's. The **source reader** takes each message through the filter, which
-checks and rewrites it, into the data channel, a bounded queue: when the destination is slow, the
-queue fills, the reader stops reading, and TCP slows the source down. The **sender** empties it.
-The **destination reader** listens for what the destination's shell says. The caller's thread
-waits for the three; a signal or an exception there stops them.
+A thread for the source, two for each destination, and the caller's. The **source reader** takes
+each message through the filter, which checks and rewrites it, into the data channel of each
+:class:`~kubectl_podcp.sink.Sink`, a bounded queue: when a destination is slow, its queue fills, the
+reader stops reading, and TCP slows the source down. All queues hold the same messages, not copies
+of them. The caller's thread waits for the others; a signal or an exception there stops them.
 
 ========================  =======================  ====================================
 signal                    set by                   waited for by
 ========================  =======================  ====================================
-``stop``                  whoever fails first      all, at each place where they block
+``stop``                  whoever stops all        (state: nothing goes on)
 ``source_ended``          source reader            (state: the archive and trailer came)
 ``source_released``       source reader            (state: the source's shell may end)
-``destination_writable``  destination reader       sender, before its first message
-``destination_ended``     destination reader       sender, after its last message
 ========================  =======================  ====================================
 
-A copy is complete when the acknowledgement says so, and nothing else says so: neither
-``Success`` on the status channel, which a dying kubelet sends to both sides, nor a close code.
+Those of each destination are in :mod:`kubectl_podcp.sink`. A copy is complete when that
+destination's acknowledgement says so, and nothing else says so: neither ``Success`` on the status
+channel, which a dying kubelet sends to both sides, nor a close code.
 
 Where a thread can block, and what wakes it: ``session.receive`` and ``session.send_stdin``
 (closing the session, and the session's stall time-out), the data channel's ``put`` and ``get``
-(:meth:`DataChannel.open`), the sender's wait for its turn where the rate has a limit (``stop``),
-waiting for a signal (:meth:`Relay.stop` sets it, and each has its time limit below). Errors: the
-first one wins and reaches the caller of :meth:`Relay.run`; what follows from our own stopping is
-dropped. A source that failed waits until the destination's shell has begun, see
-:meth:`Relay._fail`.
+(:meth:`DataChannel.open <kubectl_podcp.sink.DataChannel.open>`), the sender's wait for its turn
+where the rate has a limit (its ``stop``), waiting for a signal (:meth:`Relay.stop` sets it, and
+each has its time limit). Errors: a destination that fails does so alone, unless it is the last one;
+a source that fails, fails all of them. The first error of a destination is the one that counts;
+what follows from our own stopping is dropped. A source that failed waits until the destinations'
+shells have begun, see :meth:`Relay._fail_all`.
+
+A destination holds the others up where its queue is full: at most for the stall time-out each time,
+then it is given up. One that holds nobody up may be as slow as it is.
 """
 
 from __future__ import annotations
 
 import queue
-import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NoReturn
-from typing import Protocol as Interface
 
 from kubectl_podcp.archive.follower import SIGNALLED, EndOfArchive, Trailer
-from kubectl_podcp.archive.headers import end_of_archive, marker
-from kubectl_podcp.bandwidth import Bucket
 from kubectl_podcp.errors import (
     ConnectionLost,
-    DestinationFailed,
-    DestinationKilled,
     IncompleteArchive,
     NotAcknowledged,
-    PodcpError,
     SourceFailed,
     SourceKilled,
 )
-from kubectl_podcp.exec.channels import Closed, Event, Protocol, Status, Stderr, Stdout
 from kubectl_podcp.exec.deadline import Deadline
-from kubectl_podcp.remote.feed import MESSAGE, Feed
+from kubectl_podcp.remote.feed import MESSAGE
+from kubectl_podcp.sink import (
+    ENDING,
+    LINGER,
+    Said,
+    Session,
+    Sink,
+    Stopped,
+    for_ever,
+    linger,
+    stdout_of,
+)
 
 BATCH = 256 * 1024
 """Bytes, or a message more, that one thread hands to the other at once. A hand-over and a system
 call cost the same whatever they carry."""
 
-MESSAGES_AT_ONCE = 16
-"""Messages in one system call: each is held several times over while it is masked and encrypted."""
-
-QUEUE_BATCHES = 8
-"""Bound of the data channel: 2 MiB and a little on their way at the most."""
-
-PLACED, NOT_PLACED, PARTLY_PLACED = range(3)
-"""What the destination's shell says of putting the copy in its place: a merge may stop half-way."""
-
-LINGER = 0.5
-"""Seconds given to stderr after a failure: it comes on a channel of its own, maybe later."""
-
-READY_WITHIN = 20.0
-"""Seconds in which the destination's shell must have made its staging folder."""
-
 TRAILER_WITHIN = 10.0
 """Seconds in which the trailer must follow the end of the archive: tar has nothing left to do."""
-
-ACKNOWLEDGED_WITHIN = 600.0
-"""Seconds in which the acknowledgement must follow the last byte. The destination may still be
-writing what is buffered on the way, and merges a tree of any size then."""
-
-PING_AFTER = 30.0
-"""Seconds for which nothing is taken from the source, after which its session gets a ping: a load
-balancer on the way must not take it for idle while the destination is slow."""
 
 BEGINNING = 2.0
 """Seconds given to the destination's shell to begin, where the source has failed already."""
 
-ENDING = 2.0
-"""Seconds given to a session to end by itself after all that counts was said."""
-
-
-class Session(Interface):
-    """What the relay asks of an exec session (:class:`kubectl_podcp.exec.session.ExecSession`)."""
-
-    protocol: Protocol
-
-    @property
-    def buffered(self) -> bool: ...
-    def receive(self, timeout: float | None = None) -> Event | Closed: ...
-    def send_stdin(self, *messages: bytes) -> None: ...
-    def end_stdin(self) -> None: ...
-    def ping(self) -> None: ...
-    def close(self) -> None: ...
-
-
 Filter = Callable[[bytes], Iterable[object]]
 """Sees each stdout message of the source before it goes on, and gives what goes on instead:
 pieces of the archive (``bytes``) and events, of which the relay needs :class:`Trailer` alone."""
-
-
-Ending = Callable[[int], bytes]
-"""Gives what follows the last byte of the source's, of which so many were sent."""
-
-
-class Stopped(Exception):
-    """The relay was stopped while this thread was blocked; never leaves this module."""
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledgement:
-    """What the destination's shell says at its end.
-
-    :ivar tar: exit code of its tar.
-    :ivar marked: whether the archive's last member was found: all before it was delivered.
-    :ivar placed: how putting the result in place ended: 0 done, 1 nothing was changed,
-        2 a merge stopped half-way.
-    """
-
-    tar: int
-    marked: bool
-    placed: int
-
-    @property
-    def proves_delivery(self) -> bool:
-        """Whether every byte arrived and stands in its place."""
-        return self.tar == 0 and self.marked and self.placed == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,67 +98,6 @@ class Outcome:
     source_stderr: bytes
     destination_stderr: bytes
     changed: int = 0
-
-
-@dataclass(slots=True)
-class Signals:
-    """The relay's explicit signals; the module's table says who sets and who waits."""
-
-    stop: threading.Event = field(default_factory=threading.Event)
-    source_ended: threading.Event = field(default_factory=threading.Event)
-    source_released: threading.Event = field(default_factory=threading.Event)
-    destination_writable: threading.Event = field(default_factory=threading.Event)
-    destination_ended: threading.Event = field(default_factory=threading.Event)
-
-
-class DataChannel:
-    """A bounded queue between one producer and one consumer that a stop opens at once.
-
-    What passes is batches: messages in order, each at most 32 KiB.
-
-    :param size: its bound in batches, 2 or more: see :meth:`open`.
-    :param waiting: called by the producer, each :data:`PING_AFTER` seconds that it waits for room.
-    """
-
-    def __init__(
-        self,
-        stop: threading.Event,
-        size: int = QUEUE_BATCHES,
-        waiting: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._stop = stop
-        self._waiting = waiting
-        self._queue: queue.Queue[list[bytes] | None] = queue.Queue(size)
-
-    def put(self, batch: list[bytes] | None) -> None:
-        """Wait for room and put ``batch``; None is the end. Raises :class:`Stopped`."""
-        while not self._stop.is_set():
-            try:
-                self._queue.put(batch, timeout=PING_AFTER)
-                break
-            except queue.Full:
-                self._waiting()
-        if self._stop.is_set():
-            raise Stopped
-
-    def get(self) -> list[bytes] | None:
-        """Wait for the next batch; None is the end. Raises :class:`Stopped`."""
-        batch = self._queue.get()
-        if self._stop.is_set():
-            raise Stopped
-        return batch
-
-    def open(self) -> None:
-        """Wake both sides; ``stop`` must be set, so that nobody blocks again.
-
-        The queue is emptied whole: a producer that was blocked needs room for its one pending
-        batch, beside the None that wakes a consumer. Nobody wakes it a second time.
-        """
-        with suppress(queue.Empty):
-            while True:
-                self._queue.get_nowait()
-        with suppress(queue.Full):  # then a consumer finds something to wake up by
-            self._queue.put_nowait(None)
 
 
 class Batch:
@@ -260,173 +136,175 @@ class Batch:
             self._pieces, self._room = [], MESSAGE
 
 
-class Said:
-    """What a process said on stderr: its beginning and its end, 4 KiB each, as it came."""
+@dataclass(slots=True)
+class Signals:
+    """The relay's explicit signals; the module's table says who sets them."""
 
-    LIMIT = 4096
+    stop: threading.Event = field(default_factory=threading.Event)
+    source_ended: threading.Event = field(default_factory=threading.Event)
+    source_released: threading.Event = field(default_factory=threading.Event)
 
-    def __init__(self) -> None:
-        self._head = b""
-        self._tail = b""
 
-    def add(self, data: bytes) -> None:
-        """Note ``data``."""
-        room = self.LIMIT - len(self._head)
-        self._head += data[:room]
-        self._tail = (self._tail + data[room:])[-self.LIMIT :]
-
-    def __bytes__(self) -> bytes:
-        return self._head + self._tail
+def _nobody_waits(_sink: Sink) -> None:
+    """All ends are seen when :meth:`Relay.run` returns."""
 
 
 class Relay:
-    """One source, one destination; see the module's theory. Use it once: :meth:`run`.
+    """One source, and its destinations; see the module's theory. Use it once: :meth:`run`.
 
+    :param sinks: one for each destination.
     :param filter_stdout: see :data:`Filter`; called by the source reader alone. A
         :class:`PodcpError` that it raises ends the copy.
     :param end_of_source: called when the source's session ended without a trailer; raises.
-    :param feed: how the destination's stdin wants the archive.
-    :param stall_timeout: seconds for which the source may give nothing while we wait for it.
-    :param bucket: says how fast the archive may go; None: as fast as it can.
+    :param stall_timeout: seconds for which the source may give nothing while we wait for it, and
+        for which one of several destinations may hold up the others.
     :param epilogue: takes what the source says after its trailer, once it is asked to; returns
         whether that was all. None where it says nothing.
-    :param on_ready: called when the destination is ready, and before anything goes there, with the
-        user and group that will own all that is unpacked; None where owners are kept. May raise.
-    :param ending: by which the destination knows that nothing is missing; None: the marker, and
-        the end of an archive.
     """
 
     def __init__(
         self,
         source: Session,
-        destination: Session,
+        sinks: Sequence[Sink],
         *,
-        nonce: str,
         filter_stdout: Filter,
         end_of_source: Callable[[], None],
-        feed: Feed,
         stall_timeout: float | None = None,
-        bucket: Bucket | None = None,
         epilogue: Callable[[bytes], bool] | None = None,
-        on_ready: Callable[[tuple[int, int] | None], None] = lambda _: None,
-        ending: Ending | None = None,
     ) -> None:
         # Set once.
         self._source = source
-        self._destination = destination
-        self._nonce = nonce
+        self._sinks = tuple(sinks)
         self._filter = filter_stdout
         self._end_of_source = end_of_source
-        self._feed = feed
         self._stall_timeout = stall_timeout
-        self._bucket = bucket
         self._epilogue = epilogue
-        self._on_ready = on_ready
-        self._ending = ending or self._marked_end
-        self._said = re.compile(rb"^podcp-([0-9a-f]{32}) (ready(?: (\d+):(\d+))?|\d+ \d+ \d+)$")
         self.signals = Signals()
-        self._channel = DataChannel(self.signals.stop, waiting=source.ping)
         # The source reader's.
         self._batch = Batch()
         self._archive_ended = False
-        self._ended: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each thread's end
-        # Each written by one thread, read by the caller's after that thread ended.
+        # One for each thread's end; None is the source reader.
+        self._ended: queue.SimpleQueue[Sink | None] = queue.SimpleQueue()
+        # Each written by the source reader, read by the caller's after that thread ended.
         self._source_code = 0
         self._source_stderr = Said()
-        self._destination_stderr = Said()
-        self._sent = 0
-        self.marker_sent = False  # written by the sender, before the marker goes
-        # By the sender: the staging folder is there. A shell that was never told how the archive
-        # comes removes one that is new.
-        self.has_staged = False
-        self.acknowledgement: Acknowledgement | None = None  # by the destination reader
-        # Guarded by _lock.
-        self._lock = threading.Lock()
-        self._error: BaseException | None = None
+        self.source_error: BaseException | None = None
 
-    @property
-    def sent(self) -> int:
-        """Bytes of the archive sent so far; any thread may ask."""
-        return self._sent
+    def run(self, on_end: Callable[[Sink], None] = _nobody_waits) -> None:
+        """Relay until each destination has acknowledged or failed; all sessions are closed then.
 
-    def run(self) -> Outcome:
-        """Relay until the destination acknowledged; both sessions are closed at the end.
-
-        :raises PodcpError: the first thing that went wrong.
+        :param on_end: is told each destination whose :meth:`outcome` is known, in this thread.
         """
-        work = {
-            self._read_source: "source",
-            self._send: "destination",
-            self._read_destination: "destination",
-        }
-        threads = [threading.Thread(target=self._guard, args=each) for each in work.items()]
+        threads = [threading.Thread(target=self._guard_source)]
+        for sink in self._sinks:
+            threads += [
+                threading.Thread(target=self._guard, args=(work, sink))
+                for work in (sink.send, sink.listen)
+            ]
         try:
             for thread in threads:
                 thread.start()
             # Not join(): up to Python 3.12 it takes a thread for ended when a signal's exception
             # leaves it (python/cpython#90882), and could then not wait for it below.
-            for _ in threads:
-                self._ended.get()
+            self._wait(len(threads), on_end)
         finally:
             self.stop()
             for thread in threads:
                 if thread.ident is not None:
                     thread.join()
-        if self._error is not None:
-            raise self._error
-        if self.acknowledgement is None:
+
+    def _wait(self, threads: int, on_end: Callable[[Sink], None]) -> None:
+        """Wait for each thread's end."""
+        running, reading = dict.fromkeys(self._sinks, 2), True
+        for _ in range(threads):
+            ended = self._ended.get()
+            if ended is None:
+                reading = False
+            else:
+                running[ended] -= 1
+            # What the source says at its very end belongs to the outcome of a copy, if not of a
+            # failure.
+            over = [each for each, left in running.items() if not left]
+            for sink in over:
+                if not reading or sink.error is not None:
+                    del running[sink]
+                    sink.stop()
+                    on_end(sink)
+
+    def outcome(self, sink: Sink) -> Outcome:
+        """Return how the copy to a destination ended, after :meth:`run`.
+
+        :raises PodcpError: the first thing that went wrong.
+        """
+        if sink.error is not None:
+            raise sink.error
+        if not sink.is_proved:
             raise NotAcknowledged("the copy was stopped before the destination acknowledged it")
-        return Outcome(
-            self._source_code,
-            self._sent,
-            bytes(self._source_stderr),
-            bytes(self._destination_stderr),
-        )
+        return Outcome(self._source_code, sink.sent, bytes(self._source_stderr), sink.stderr)
 
     def stop(self) -> None:
         """Wake every thread at every place where it can block; any thread may call it, often."""
         self.signals.stop.set()
-        self.signals.destination_writable.set()
-        self.signals.destination_ended.set()
-        self._channel.open()
+        for sink in self._sinks:
+            sink.stop()
         self._source.close()
-        self._destination.close()
 
-    def _guard(self, work: Callable[[], None], side: str) -> None:
+    def _guard_source(self) -> None:
+        try:
+            self._read_source()
+        except Stopped:
+            pass
+        except ConnectionLost as lost:
+            lost.happened = f"lost the source: {lost.happened}"
+            self._fail_all(lost)
+        except BaseException as error:  # whatever it is, it must reach the caller
+            self._fail_all(error)
+        finally:
+            self._ended.put(None)
+
+    def _guard(self, work: Callable[[], None], sink: Sink) -> None:
         try:
             work()
         except Stopped:
             pass
         except ConnectionLost as lost:
-            lost.happened = f"lost the {side}: {lost.happened}"
-            self._fail(lost, side)
+            lost.happened = f"lost the destination: {lost.happened}"
+            self._fail(sink, lost)
         except BaseException as error:  # whatever it is, it must reach the caller
-            self._fail(error, side)
+            self._fail(sink, error)
         finally:
-            self._ended.put(None)
+            self._ended.put(sink)
 
-    def _fail(self, error: BaseException, side: str) -> None:
-        """Stop because of ``error``.
+    def _fail(self, sink: Sink, error: BaseException) -> None:
+        """One destination failed; without any, nothing is left to do."""
+        sink.fail(error)
+        if not any(each.lives for each in self._sinks):
+            self.stop()
 
-        But let the destination's shell begin: it would make its folder behind the back of whoever
-        looks for what is to be removed.
+    def _fail_all(self, error: BaseException) -> None:
+        """The source failed.
+
+        But let the destinations' shells begin: they would make their folders behind the back of
+        whoever looks for what is to be removed.
         """
+        if not self.signals.stop.is_set():
+            self.source_error = error
         self._note(error)
-        if side == "source":
-            self.signals.destination_writable.wait(BEGINNING)
+        with suppress(TimeoutError):
+            deadline = Deadline(BEGINNING)
+            for sink in self._sinks:
+                sink.signals.writable.wait(deadline.remaining())
         self.stop()
 
     def _note(self, error: BaseException) -> None:
-        """Take ``error`` for the caller's, unless another came first or we stopped by ourselves."""
-        with self._lock:
-            if self._error is None and not self.signals.stop.is_set():
-                self._error = error
+        for sink in self._sinks:
+            sink.note(error)
 
     # --- source reader -----------------------------------------------------------------------
 
     def _read_source(self) -> None:
         try:
-            for data in _stdout(self._source, self._source_stderr, self._source_limit):
+            for data in stdout_of(self._source, self._source_stderr, self._source_limit):
                 if self._pass_on(data):
                     return
             self._end_of_source()
@@ -434,7 +312,7 @@ class Relay:
             raise IncompleteArchive(self._source_stalled()) from None
         except (SourceFailed, IncompleteArchive) as error:
             self._note(error)
-            _linger(self._source, self._source_stderr, LINGER)
+            linger(self._source, self._source_stderr, LINGER)
             error.stderr = bytes(self._source_stderr)
             raise
 
@@ -462,7 +340,48 @@ class Relay:
 
     def _hand_over(self) -> None:
         if self._batch.size:
-            self._channel.put(self._batch.take())
+            self._share(self._batch.take())
+
+    def _share(self, batch: list[bytes] | None) -> None:
+        """Give ``batch`` to each destination that lives; None is the end.
+
+        :raises Stopped: none does.
+        """
+        given = False
+        for sink in self._sinks:
+            try:
+                sink.put(batch, self._patience(sink))
+                given = True
+            except Stopped:
+                continue
+            except TimeoutError:
+                self._fail(sink, self._too_slow())
+        if not given:
+            raise Stopped
+
+    def _patience(self, sink: Sink) -> Callable[[], float | None]:
+        """Return what says how long to wait for room in the queue of ``sink``.
+
+        Only where another one waits for it, too; and what the limit of the rate takes is not its
+        own slowness.
+        """
+        if self._stall_timeout is None or len(self._sinks) == 1:
+            return for_ever
+        limit, began, throttled = self._stall_timeout, time.monotonic(), sink.throttled
+
+        def left() -> float | None:
+            if sum(each.lives for each in self._sinks) == 1:
+                return None
+            return limit + began + sink.throttled - throttled - time.monotonic()
+
+        return left
+
+    def _too_slow(self) -> ConnectionLost:
+        return ConnectionLost(
+            f"the destination took less than {BATCH >> 10} KiB in {self._stall_timeout:g} s, and "
+            "was given up, since others waited for it",
+            advice="Copy to it alone, or let it take longer with --stall-timeout.",
+        )
 
     def _source_limit(self) -> float | None:
         return TRAILER_WITHIN if self._archive_ended else self._stall_timeout
@@ -479,147 +398,17 @@ class Relay:
             raise failure(f"the source's tar ended with exit code {code}")
         self._source_code = code
         self.signals.source_ended.set()
-        self._channel.put(None)
+        self._share(None)
         # Nothing of the archive is on its way any more, so a failure here costs nothing.
         with suppress(ConnectionLost, OSError):
             if self._epilogue is not None:
                 self._hear_out(self._epilogue)
             self._source.send_stdin(b"\n")
             self.signals.source_released.set()
-            _linger(self._source, self._source_stderr, ENDING)
+            linger(self._source, self._source_stderr, ENDING)
 
     def _hear_out(self, epilogue: Callable[[bytes], bool]) -> None:
         self._source.send_stdin(b"\n")
-        for data in _stdout(self._source, self._source_stderr, lambda: self._stall_timeout):
+        for data in stdout_of(self._source, self._source_stderr, lambda: self._stall_timeout):
             if epilogue(data):
                 return
-
-    # --- sender ------------------------------------------------------------------------------
-
-    def _send(self) -> None:
-        if not self.signals.destination_writable.wait(READY_WITHIN):
-            raise NotAcknowledged(
-                f"the destination's shell did not get ready within {READY_WITHIN:g} s"
-            )
-        try:
-            self._destination.send_stdin(self._feed.first)
-            self.has_staged = True
-            while (batch := self._channel.get()) is not None:
-                self._send_all(self._feed.data(batch))
-                self._sent += sum(map(len, batch))
-            self.marker_sent = True
-            self._send_all(self._feed.data([self._ending(self._sent)]))
-            self._send_all(self._feed.end())
-            if self._destination.protocol is Protocol.V5:
-                self._destination.end_stdin()
-        except ConnectionLost:
-            # Why it was lost may have been said already, and is then worth more than this.
-            if not self.signals.destination_ended.wait(ENDING):
-                raise
-        if not self.signals.destination_ended.wait(ACKNOWLEDGED_WITHIN):
-            raise NotAcknowledged(
-                "everything was sent, but the destination did not acknowledge it within "
-                f"{ACKNOWLEDGED_WITHIN:g} s"
-            )
-
-    def _marked_end(self, sent: int) -> bytes:
-        last = marker(self._nonce)
-        return last + end_of_archive(sent + len(last))
-
-    def _send_all(self, messages: Sequence[bytes]) -> None:
-        at_once = 1 if self._bucket else MESSAGES_AT_ONCE
-        for at in range(0, len(messages), at_once):
-            some = messages[at : at + at_once]
-            if self._bucket is not None:
-                self._wait(self._bucket.take(sum(map(len, some))))
-            self._destination.send_stdin(*some)
-
-    def _wait(self, seconds: float) -> None:
-        if self.signals.stop.wait(seconds):
-            raise Stopped
-
-    # --- destination reader ------------------------------------------------------------------
-
-    def _read_destination(self) -> None:
-        line = b""
-        for data in _stdout(self._destination, self._destination_stderr):
-            *lines, line = (line + data).split(b"\n")
-            line = line[-Said.LIMIT :]
-            for each in lines:
-                if self._hear(each):
-                    return
-        _raise_not_acknowledged(self._destination_stderr)
-
-    def _hear(self, line: bytes) -> bool:
-        """Act on a line of the destination's shell; return whether it was its last."""
-        match = self._said.match(line)
-        if not match:
-            return False
-        if match[1] != self._nonce.encode("ascii"):
-            raise NotAcknowledged("the destination's shell acknowledged another copy than this one")
-        if match[2].startswith(b"ready"):
-            self._on_ready((int(match[3]), int(match[4])) if match[3] else None)
-            self.signals.destination_writable.set()
-            return False
-        self.signals.destination_ended.set()
-        tar, marked, placed = map(int, match[2].split())
-        acknowledgement = self.acknowledgement = Acknowledgement(tar, marked == 1, placed)
-        if not acknowledgement.proves_delivery or not self.marker_sent:
-            error = self._refusal(acknowledgement)
-            self._note(error)
-            _linger(self._destination, self._destination_stderr, LINGER)
-            error.stderr = bytes(self._destination_stderr)
-            raise error
-        if self._destination.protocol is Protocol.V5:  # on v4 it ends when we close it
-            _linger(self._destination, self._destination_stderr, ENDING)
-        return True
-
-    def _refusal(self, acknowledgement: Acknowledgement) -> PodcpError:
-        """Return what an acknowledgement that proves nothing says instead."""
-        if acknowledgement.tar and not self.signals.destination_writable.is_set():
-            return DestinationFailed("the destination could not make a folder to unpack in")
-        if acknowledgement.tar:
-            failure = DestinationKilled if acknowledgement.tar > SIGNALLED else DestinationFailed
-            return failure(f"the destination's tar ended with exit code {acknowledgement.tar}")
-        if not acknowledgement.marked:
-            return NotAcknowledged("the destination's tar ended before the end of the archive")
-        if acknowledgement.placed:
-            return DestinationFailed("the copy could not be put in place")
-        return NotAcknowledged("the destination acknowledged what was not sent yet")
-
-
-def _unlimited() -> None:
-    """Any wait is fine: the acknowledgement comes when it comes, or somebody stops us."""
-
-
-def _stdout(
-    session: Session, said: Said, limit: Callable[[], float | None] = _unlimited
-) -> Iterator[bytes]:
-    """Yield what the process writes to stdout until its session ends; note its stderr.
-
-    :param limit: returns the seconds to wait for the next event.
-    :raises TimeoutError: nothing came within that time.
-    """
-    while True:
-        event = session.receive(limit())
-        if isinstance(event, Stdout):
-            yield event.data
-        elif isinstance(event, Stderr):
-            said.add(event.data)
-        elif isinstance(event, Status | Closed):
-            return
-
-
-def _linger(session: Session, said: Said, seconds: float) -> None:
-    """Read on for at most ``seconds``, until the session ends."""
-    deadline = Deadline(seconds)
-    with suppress(TimeoutError, PodcpError, OSError):
-        while not isinstance(event := session.receive(deadline.remaining()), Status | Closed):
-            if isinstance(event, Stderr):
-                said.add(event.data)
-
-
-def _raise_not_acknowledged(said: Said) -> NoReturn:
-    raise NotAcknowledged(
-        "the destination's session ended before it acknowledged the copy", stderr=bytes(said)
-    )

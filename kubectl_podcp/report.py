@@ -7,7 +7,7 @@ shows a figure that is a moment old.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -16,6 +16,12 @@ from kubectl_podcp.errors import PodcpError, printable
 
 MAX_NOTICES = 20
 """Notices about members that are kept; the others are counted."""
+
+
+COPYING, ALONE, AGAIN = "copying", "copying alone", "to be tried again"
+"""States of a :class:`Row` that is not settled; of others, it is the result's status."""
+
+WORKING = (COPYING, ALONE)
 
 
 class Watcher(Protocol):
@@ -48,6 +54,7 @@ class Tally:
     :ivar verifying: whether all has passed, and is read again at the destination.
     :ivar read_again: files that were.
     :ivar watcher: is told each member as it passes.
+    :ivar rows: one for each of several destinations.
     """
 
     files: int = 0
@@ -63,6 +70,7 @@ class Tally:
     verifying: bool = False
     read_again: int = 0
     watcher: Watcher | None = None
+    rows: list[Row] = field(default_factory=list)
 
     @property
     def passed(self) -> int:
@@ -85,6 +93,13 @@ class Tally:
         self.notices.clear()
         self.more_notices = 0
 
+    def adopt(self, other: Tally) -> None:
+        """Take over what has passed for several destinations at once."""
+        self.files, self.directories, self.size = other.files, other.directories, other.size
+        self.relayed, self.received, self.total = other.relayed, other.received, other.total
+        self.up_to_date = other.up_to_date
+        self.notices, self.more_notices = [*other.notices], other.more_notices
+
     def add(self, member: Member) -> None:
         """Count a member."""
         if member.type == DIRECTORY:
@@ -93,12 +108,44 @@ class Tally:
             self.files += 1
             self.size += member.size
 
+    def all_notices(self) -> list[str]:
+        """Return the notices, and how many more there were."""
+        more = [f"and {self.more_notices:,} more"] if self.more_notices else []
+        return [*self.notices, *more]
+
     def note(self, member: Member, what: str) -> None:
         """Note that a member did not go as it was."""
         if len(self.notices) < MAX_NOTICES:
             self.notices.append(f"{printable(member.name)}: {what}")
         else:
             self.more_notices += 1
+
+
+@dataclass(slots=True)
+class Row:
+    """How far the copy to one of several destinations is; any thread may read it.
+
+    :ivar name: the destination, as asked for.
+    :ivar tally: its own.
+    :ivar passed: says how many bytes of the archive went there; None while it is copied to alone,
+        which its tally says.
+    :ivar state: ``copying``, or what has become of it.
+    """
+
+    name: str
+    tally: Tally
+    passed: Callable[[], int] | None = None
+    state: str = COPYING
+
+    @property
+    def sent(self) -> int:
+        """Bytes that went there."""
+        return self.tally.passed if self.passed is None else self.passed()
+
+    def text(self) -> str:
+        """Return what the bar says of it."""
+        state = "verifying" if self.tally.verifying and self.state in WORKING else self.state
+        return f"{printable(self.name)}  {human_size(self.sent)}  {state}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +167,7 @@ class Report:
     :ivar notices: what a user should know, in order.
     :ivar verified: whether the contents of every file but those up to date were read again at the
         destination, and were what had passed.
+    :ivar owner: what stands in front of ``target`` in words, where there are several destinations.
     """
 
     status: Literal["complete", "partial"]
@@ -138,6 +186,7 @@ class Report:
     notices: tuple[str, ...] = ()
     stderr: bytes = b""
     verified: bool = False
+    owner: str = ""
 
     def summary(self) -> str:
         """Return the one line that a user reads at the end."""
@@ -148,7 +197,7 @@ class Report:
         verified = ", sha256 verified" if self.verified else ""
         return (
             f"{self.status}: {files}, {human_size(self.size)} in {self.seconds:.1f} s "
-            f"({rate}/s, at {printable(self.target)}{again}{current}{verified})"
+            f"({rate}/s, at {self.owner}{printable(self.target)}{again}{current}{verified})"
         )
 
 
@@ -157,16 +206,26 @@ class Failure:
     """One of several copies, which failed.
 
     :ivar source: and ``destination``: as asked for.
+    :ivar several: whether there are several destinations, not sources.
     """
 
     source: str
     destination: str
     error: PodcpError
+    several: bool = False
+
+    @property
+    def status(self) -> str:
+        """Return it in a word."""
+        return "failed"
 
     def message(self) -> str:
-        """Return what a user reads; it begins with what was to be copied, where the error's own
-        words do not name that."""
+        """Return what a user reads; it begins with which of the copies it was, where the error's
+        own words do not name that."""
         said = str(self.error)
+        if self.several:
+            named = self.destination in self.error.happened
+            return said if named else f"{printable(self.destination)}: {said}"
         return said if self.source in said else f"{self.source}: {said}"
 
 
@@ -183,12 +242,14 @@ def total(results: Sequence[Result], seconds: float) -> str:
     else:
         status = "partial" if made else "failed"
         copies = f"{whole:,} of {len(results):,} copies complete"
+    failed = [each.destination for each in results if isinstance(each, Failure) and each.several]
     files, size = sum(each.files for each in made), sum(each.size for each in made)
     current = sum(each.up_to_date for each in made)
     return (
         f"{status}: {copies}, {count_files(files)}, {human_size(size)} in {seconds:.1f} s "
         f"({human_size(size / seconds if seconds else 0)}/s"
         f"{f', {current:,} up to date' if current else ''})"
+        f"{'; failed: ' if failed else ''}{printable(', '.join(failed))}"
     )
 
 

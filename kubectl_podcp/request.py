@@ -72,7 +72,10 @@ class Options:
     :ivar chmod: what becomes of modes.
     :ivar into: the destination is a directory, which must exist.
     :ivar verify: read every file again at the destination, and compare it with what passed.
-    :ivar bwlimit: bytes per second that may go to the destination; None is as many as can.
+    :ivar bwlimit: bytes per second that may go to the destination, or to all of them together;
+        None is as many as can.
+    :ivar selector: labels of the Pods that a destination without a name means.
+    :ivar all_pods: a destination that names what has Pods means all that are ready, not one.
     """
 
     namespace: str | None = None
@@ -94,6 +97,8 @@ class Options:
     dereference: bool = False
     chown: Owner | None = None
     chmod: Modes | None = None
+    selector: str | None = None
+    all_pods: bool = False
     source_container: str | None = None
     dest_container: str | None = None
     source_context: str | None = None
@@ -139,7 +144,7 @@ class CopyRequest(Options):
         :raises UsageError: as :func:`parse_paths`, and as a request does.
         """
         said = {each.name: getattr(options, each.name) for each in fields(options)}
-        return cls(*parse_paths(source, destination), **said)
+        return cls(*parse_paths(source, destination, options.selector or ""), **said)
 
     def __post_init__(self) -> None:
         """Check what cannot be, and what cannot stand together."""
@@ -209,12 +214,15 @@ class CopyRequest(Options):
         return source, source if isinstance(self.destination, LocalPath) else dest
 
 
-def parse_paths(source: str | bytes, destination: str | bytes) -> tuple[Path, Path]:
+def parse_paths(
+    source: str | bytes, destination: str | bytes, selector: str = ""
+) -> tuple[Path, Path]:
     """Parse both words.
 
+    :param selector: labels of the Pods that a destination without a name means.
     :raises UsageError: one of them is malformed, or neither is a path in a Pod.
     """
-    paths = parse(source), parse(destination)
+    paths = parse(source), parse(destination, selector)
     if all(isinstance(path, LocalPath) for path in paths):
         raise UsageError(
             f"neither {paths[0]} nor {paths[1]} is in a Pod",

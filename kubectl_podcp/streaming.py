@@ -20,15 +20,16 @@ from kubectl_podcp.archive.contents import Contents, Raw
 from kubectl_podcp.archive.follower import CutArchive, Follower, MalformedArchive
 from kubectl_podcp.archive.headers import end_of_archive
 from kubectl_podcp.archive.wrapping import Wrapping
-from kubectl_podcp.attempt import Attempt, Reader
+from kubectl_podcp.attempt import Attempt, Delivered, Reader
 from kubectl_podcp.errors import IncompleteArchive, SourceError, SourceFailed, UsageError
 from kubectl_podcp.exec.channels import Protocol
 from kubectl_podcp.paths import Kind, Placement, SourceFacts, StreamPath, TargetFacts
 from kubectl_podcp.plan import PROBE_TIMEOUT, Plan
-from kubectl_podcp.relay import NOT_PLACED, Ending, Filter, Outcome
+from kubectl_podcp.relay import Filter
 from kubectl_podcp.remote import probe, scripts
 from kubectl_podcp.remote.feed import BareFeed, ExactFeed, Feed, PlainFeed
 from kubectl_podcp.request import CopyRequest
+from kubectl_podcp.sink import NOT_PLACED, Ending
 from kubectl_podcp.standard import Stdin, Stdout
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class _In(Attempt):
 class Unpacking(_In):
     """An archive, whoever made it."""
 
-    def run(self) -> tuple[Outcome, tuple[str, str]]:
+    def run(self) -> Delivered:
         try:
             return super().run()
         except CutArchive as cut:

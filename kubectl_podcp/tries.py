@@ -12,15 +12,17 @@ import logging
 import os
 import random
 import re
+import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING, NoReturn
 
 from kubectl_podcp import compare, paths, resume, streaming
 from kubectl_podcp import plan as plans
-from kubectl_podcp.attempt import Attempt
+from kubectl_podcp.attempt import Attempt, Delivered
 from kubectl_podcp.compare import LIST_TIMEOUT
 from kubectl_podcp.errors import (
     AccessError,
@@ -39,15 +41,19 @@ from kubectl_podcp.errors import (
 from kubectl_podcp.fidelity import TIMESTAMPS
 from kubectl_podcp.logs import CHOICES
 from kubectl_podcp.plan import Plan
-from kubectl_podcp.relay import NOT_PLACED, PARTLY_PLACED, PLACED, Outcome
+from kubectl_podcp.relay import Outcome
 from kubectl_podcp.remainder import Part, Remainder, remainder
 from kubectl_podcp.remote import listing, scripts
 from kubectl_podcp.remote.scripts import Staging
-from kubectl_podcp.report import Tally
+from kubectl_podcp.report import Report, Tally
 from kubectl_podcp.selection import Unseen
+from kubectl_podcp.sink import NOT_PLACED, PARTLY_PLACED, PLACED
 from kubectl_podcp.standard import Stdout
 from kubectl_podcp.update import Current
 from kubectl_podcp.verify import Ledger, ask_source, check
+
+if TYPE_CHECKING:
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +66,7 @@ DIGEST_TIMEOUT = 600.0
 COMMIT_TIMEOUT = 600.0
 """Seconds for joining a file's parts and putting the copy in its place."""
 
-NOTHING_TO_SEND = (Outcome(0, 0, b"", b""), ("", ""))
+NOTHING_TO_SEND: Delivered = (Outcome(0, 0, b"", b""), ("", ""))
 """What an attempt returns for which no session was opened."""
 
 FIRST_WAIT = 1.0
@@ -80,6 +86,17 @@ def wait(failed: int) -> float:
     return min(FIRST_WAIT * LONGER**few, LONGEST_WAIT)
 
 
+class Again(Exception):
+    """An attempt failed, and another one may not; never leaves this package.
+
+    :ivar error: how it failed.
+    """
+
+    def __init__(self, error: PodcpError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 class Tries:
     """Attempts at one copy, until one is acknowledged or it is of no use to go on.
 
@@ -91,6 +108,7 @@ class Tries:
         self._plan = plan
         self._tally = tally
         self._on_notice = on_notice
+        self._notices = (*plan.source.notices, *plan.target.notices)
         self._fresh_credentials = False
         self._committing = False
         self._last: Attempt | None = None
@@ -105,14 +123,11 @@ class Tries:
         self._ledger = Ledger() if plan.request.verify else None
         self._staging = self._new_staging(kept=plan.request.partial)
         self._look_first = plan.request.partial and self._staging.name in plan.there.leftovers
+        self._lock = threading.Lock()  # between giving up and putting in place
+        self._given_up = False
 
     @property
-    def plan(self) -> Plan:
-        """The last attempt's."""
-        return self._plan
-
-    @property
-    def missing(self) -> bytes:
+    def _missing(self) -> bytes:
         """A line for each name that was asked for and is not in the source."""
         return self._unseen.lines().encode() if self._unseen else b""
 
@@ -121,29 +136,129 @@ class Tries:
         staging = replace(self._staging, place=self._ledger is None, keep=self._keeps())
         return Attempt(self._plan, staging, self._tally, None, self._ledger)
 
-    def run(self) -> tuple[Outcome, tuple[str, str]]:
+    def run(self) -> Delivered:
         """Return what the last attempt's relay returned, and its protocols."""
         self._clear_leftovers()
-        try:
+        return self.go_on()
+
+    def go_on(self, failed: PodcpError | None = None) -> Delivered:
+        """Try until that is done, or of no use any more.
+
+        :param failed: how an attempt has ended that was made in company: see :meth:`conclude`.
+        """
+        with self._cleaning_up():
             while True:
+                if failed is not None:
+                    self._wait_or_raise(failed)
                 try:
-                    result = self._try()
-                    for said in self._sweep():
-                        self._on_notice(said)
-                    return result
+                    return self._swept(self._try())
                 except PodcpError as error:
-                    self._wait_or_raise(error)
+                    failed = error
+
+    def fail(self, error: PodcpError) -> NoReturn:
+        """Do as :meth:`go_on` where there is no other try."""
+        with self._cleaning_up():
+            raise error
+
+    @property
+    def source_failed(self) -> bool:
+        """Whether the last attempt has failed because of the source."""
+        return self._last is not None and self._last.source_failed
+
+    def report(self, delivered: Delivered, began: float, owner: str = "") -> Report:
+        """Return the report of what :meth:`run`, or what stands for it, has returned.
+
+        :param owner: of the path at the destination, where there are several.
+        """
+        (outcome, protocols), plan, tally = delivered, self._plan, self._tally
+        request, missing = plan.request, self._missing
+        return Report(
+            status="partial" if outcome.source_code or outcome.changed or missing else "complete",
+            source=str(request.source),
+            destination=str(request.destination),
+            target=plan.placement.path,
+            files=tally.files,
+            directories=tally.directories,
+            size=tally.size,
+            seconds=time.monotonic() - began,
+            protocols=protocols,
+            received=tally.received,
+            sent=tally.sent,
+            retries=self.failed,
+            up_to_date=tally.up_to_date,
+            notices=(*self._notices, *tally.all_notices()),
+            stderr=b"\n".join(filter(None, (outcome.source_stderr.rstrip(b"\n"), missing))),
+            verified=request.verify and tally.sent > 0,
+            owner=owner,
+        )
+
+    # --- in company: one source is read for several destinations, each with tries of its own -----
+
+    def join(self, left: Remainder | None) -> Attempt | None:
+        """Return the first attempt, for what is :meth:`wanted`; None: nothing need be sent."""
+        self._clear_leftovers()
+        self._last = self._begin(left, resumed=False)
+        return self._last
+
+    def wanted(self) -> Remainder | None:
+        """Return what of the source is; None: all of it."""
+        return self._outdated(first=False)
+
+    def learn(self, other: Tries) -> None:
+        """Take over what was learnt of the source while it was read for both."""
+        self._unseen = other._unseen
+        if self._ledger is not None and other._ledger is not None:
+            self._ledger.adopt(other._ledger)
+
+    def conclude(self, attempt: Attempt) -> Delivered:
+        """Do what is left to do after an attempt made in company.
+
+        :raises Again: it has failed, and :meth:`go_on` may come to a better end; nothing was
+            cleaned up.
+        :raises PodcpError: it has failed for good.
+        """
+        with self._cleaning_up():
+            try:
+                return self._swept(self._see_through(attempt))
+            except PodcpError as error:
+                if self._may_pass(error) or self._may_renew_credentials(error):
+                    raise Again(error) from error
+                raise
+
+    def give_up(self) -> str:
+        """Clean up after a signal, whatever another thread is about; return what is left."""
+        with self._lock:
+            self._given_up = True
+        if self._last is not None:
+            self._look_back(self._last)
+        return "\n".join((self._left(), *self._clean_up_at_the_end(kept=True)))
+
+    # --- one attempt ---------------------------------------------------------------------------
+
+    @contextmanager
+    def _cleaning_up(self) -> Iterator[None]:
+        try:
+            yield
         except PodcpError as error:  # a signal may come while we wait, too
+            if self._given_up:
+                raise
             error.left = self._left()
             with suppress(Interrupted):  # the first error counts
                 kept = not isinstance(error, Mismatch)
                 error.left = "\n".join((error.left, *self._clean_up_at_the_end(kept=kept)))
             raise
+        except Again:
+            raise
         except BaseException:
             self._clean_up()
             raise
 
-    def _try(self) -> tuple[Outcome, tuple[str, str]]:
+    def _swept(self, delivered: Delivered) -> Delivered:
+        for said in self._sweep():
+            self._on_notice(said)
+        return delivered
+
+    def _try(self) -> Delivered:
         if self.failed:
             self._ask_again()
         first = self._current is None
@@ -151,7 +266,15 @@ class Tries:
             self._current = self._compare()
         resumed = self._look() if self._look_first or self._last is not None else None
         left = resumed or self._outdated(first)
-        place = resumed is None and self._ledger is None
+        attempt = self._begin(left, resumed=resumed is not None)
+        return NOTHING_TO_SEND if attempt is None else self._see_through(attempt)
+
+    def _begin(self, left: Remainder | None, *, resumed: bool) -> Attempt | None:
+        """Return an attempt at what is ``left``; None where that is nothing.
+
+        :param resumed: whether some of it is in the staging folder.
+        """
+        place = not resumed and self._ledger is None
         self._staging = replace(self._staging, place=place, keep=self._keeps())
         if self._ledger is not None:
             self._ledger.begin(left)
@@ -165,26 +288,34 @@ class Tries:
         if self._tally.watcher is not None:
             staged = map(self._plan.rewriting.member, left.staged() if left else ())
             self._tally.watcher.begin(staged)
-        self._has_staged = resumed is not None
+        self._has_staged = resumed
         self._placed = NOT_PLACED
-        if left is not None and left.is_nothing and resumed is None:
-            return NOTHING_TO_SEND
-        self._last = streaming.attempt(self._plan)(
+        if left is not None and left.is_nothing and not resumed:
+            return None
+        return streaming.attempt(self._plan)(
             self._plan, self._staging, self._tally, left, self._ledger, self._unseen
         )
+
+    def _see_through(self, attempt: Attempt) -> Delivered:
+        """Run an attempt, then read again and put in place what its own script has not."""
+        self._last = attempt
         try:
-            result = self._last.run()
+            result = attempt.run()
             self._fresh_credentials = False  # they were good; the next ones may expire again
         finally:
-            self._has_staged = self._has_staged or self._last.has_staged
-            if place:
-                self._placed = self._last.placed
+            self._look_back(attempt)
         if self._ledger is not None:
             self._tally.verifying = True
             check(self._plan, self._staging, self._ledger, self._tally)
-        if not place:
+        if not self._staging.place:
             self._commit()
         return result
+
+    def _look_back(self, attempt: Attempt) -> None:
+        """Note what an attempt has left at the destination."""
+        self._has_staged = self._has_staged or attempt.has_staged
+        if self._staging.place:
+            self._placed = attempt.placed
 
     def _ask_again(self) -> None:
         """Begin anew where a container has been replaced: what was staged in it is gone with it."""
@@ -231,15 +362,7 @@ class Tries:
         """Wait until it is time to try again, or raise ``error`` where that is of no use."""
         if self._renewed_credentials(error):
             return
-        # The Pod was there when the copy began: it may be made anew.
-        may_pass = error.retryable or isinstance(error, PodNotFound)
-        if not may_pass or not self._plan.request.tries_again(self.failed):
-            log.log(
-                CHOICES,
-                "not tried again: %s, which %s; %d of %d retries were used",
-                *(error.code, "may pass" if may_pass else "would come again"),
-                *(self.failed, self._plan.request.retries),
-            )
+        if not self._may_pass(error):
             raise error
         self.failed += 1
         seconds = wait(self.failed) * random.uniform(0.8, 1.2)
@@ -255,9 +378,26 @@ class Tries:
             self._last = None
             self._committing = False
 
+    def _may_pass(self, error: PodcpError) -> bool:
+        """Whether it is of use to try again after ``error``."""
+        # The Pod was there when the copy began: it may be made anew.
+        may_pass = error.retryable or isinstance(error, PodNotFound)
+        if may_pass and self._plan.request.tries_again(self.failed):
+            return True
+        log.log(
+            CHOICES,
+            "not tried again: %s, which %s; %d of %d retries were used",
+            *(error.code, "may pass" if may_pass else "would come again"),
+            *(self.failed, self._plan.request.retries),
+        )
+        return False
+
+    def _may_renew_credentials(self, error: PodcpError) -> bool:
+        return isinstance(error, Unauthorized) and not self._fresh_credentials
+
     def _renewed_credentials(self, error: PodcpError) -> bool:
         """Whether to go on at once with fresh credentials: a token expires while a copy runs."""
-        if not isinstance(error, Unauthorized) or self._fresh_credentials:
+        if not self._may_renew_credentials(error):
             self._fresh_credentials = False
             return False
         self._fresh_credentials = True
@@ -353,7 +493,10 @@ class Tries:
     def _commit(self) -> None:
         """Put what an attempt completed in its place."""
         nonce = os.urandom(16).hex()
-        self._committing, self._placed = True, None
+        with self._lock:
+            if self._given_up:  # and cleaned up, behind our back
+                raise NotAcknowledged("given up before the copy was put in its place")
+            self._committing, self._placed = True, None
         said = self._plan.target.run(scripts.commit(self._staging, nonce), COMMIT_TIMEOUT)
         placed = re.search(rb"\npodcp-%b 0 1 (\d)\n\Z" % nonce.encode(), said)
         if placed is None:

@@ -59,6 +59,11 @@ class Ledger:
             self.unknown[self._part] = remainder.source[self._part].size
             self.size += self.unknown[self._part]
 
+    def adopt(self, other: Ledger) -> None:
+        """Take over what has passed for several destinations at once. It is not copied: each of
+        the ledgers makes its own with :meth:`begin`, before it changes anything."""
+        self._digests, self.size = other._digests, other.size
+
     def note(self, item: object) -> None:
         """Note what the follower gave, if it says something of a file's contents."""
         if isinstance(item, Hashed) and item.member.name != self._part:

@@ -1,7 +1,7 @@
-"""Which Pod is taken, where the user names what has Pods: a Deployment, a Service, …
+"""Which Pods are taken, where the user names what has Pods: a Deployment, a Service, labels, …
 
-In: a cluster, a namespace, a resource as RBAC names it, a name. Out: the document of a Pod that is
-ready. Raises :class:`~kubectl_podcp.errors.PodNotFound`,
+In: a cluster, a namespace, a resource as RBAC names it, a name; or labels. Out: the document of a
+Pod that is ready, or the names of all that are. Raises :class:`~kubectl_podcp.errors.PodNotFound`,
 :class:`~kubectl_podcp.errors.PodNotRunning`, and what :mod:`kubectl_podcp.cluster.objects` raises.
 Any thread.
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from kubectl_podcp.cluster import objects
@@ -33,8 +34,23 @@ _FORMS = {
     "DoesNotExist": "!{key}",
 }
 
+_ENDED = ("Succeeded", "Failed")
+"""Phases of Pods in which nothing will run again."""
+
 _LISTED = 10
 """How many Pods an error lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The Pods of a workload, or with some labels, that are ready.
+
+    :ivar names: of those, in order; at least one.
+    :ivar others: what each of the others is that has not ended: ``web-3 is Pending``.
+    """
+
+    names: tuple[str, ...]
+    others: tuple[str, ...]
 
 
 def ready_pod(cluster: Cluster, namespace: str, resource: str, name: str) -> dict[str, Any]:
@@ -43,6 +59,35 @@ def ready_pod(cluster: Cluster, namespace: str, resource: str, name: str) -> dic
     :raises PodNotFound: there is no such workload, or it has no Pods.
     :raises PodNotRunning: it has Pods, but none is ready; says what each of them is.
     """
+    return min(_those_ready(*_pods_of(cluster, namespace, resource, name)), key=_rank)
+
+
+def ready_pods(cluster: Cluster, namespace: str, resource: str, name: str) -> Ready:
+    """Return all Pods that are ready; raises as :func:`ready_pod`."""
+    return _ready(*_pods_of(cluster, namespace, resource, name))
+
+
+def labelled_pods(cluster: Cluster, namespace: str, selector: str) -> Ready:
+    """Return all Pods that are ready and whose labels ``selector`` matches.
+
+    :param selector: as ``kubectl get -l`` takes it.
+    :raises PodNotFound: there is none with these labels.
+    :raises PodNotRunning: none of them is ready; says what each of them is.
+    """
+    pods = objects.pods_with(cluster, namespace, selector)
+    labels = f"the labels {selector}"
+    if not pods:
+        raise PodNotFound(
+            f'no Pod in namespace "{namespace}" has {labels}',
+            advice=f"`kubectl get pods -n {namespace} --show-labels` lists those that there are.",
+        )
+    return _ready(pods, f'namespace "{namespace}" with {labels}')
+
+
+def _pods_of(
+    cluster: Cluster, namespace: str, resource: str, name: str
+) -> tuple[list[dict[str, Any]], str]:
+    """Return a workload's Pods, at least one, and what it is called."""
     called = f'{KINDS[resource]} "{name}" in namespace "{namespace}"'
     spec = section(objects.read(cluster, namespace, resource, name), "spec")
     selector = _query(section(spec, "selector"), plain=resource in _PLAIN)
@@ -54,6 +99,14 @@ def ready_pod(cluster: Cluster, namespace: str, resource: str, name: str) -> dic
             f"{called} has no Pods",
             advice=f"`kubectl get pods -n {namespace} -l '{selector}'` finds none either.",
         )
+    return pods, called
+
+
+def _those_ready(pods: list[dict[str, Any]], called: str) -> list[dict[str, Any]]:
+    """Return those that are ready.
+
+    :raises PodNotRunning: none is.
+    """
     ready = [pod for pod in pods if _state(pod) == "ready"]
     if not ready:
         states = sorted(f"{_name(pod)} is {_state(pod)}" for pod in pods)
@@ -62,7 +115,16 @@ def ready_pod(cluster: Cluster, namespace: str, resource: str, name: str) -> dic
             f"no Pod of {called} is ready: {', '.join(states[:_LISTED] + more)}",
             advice="Wait until one is, or name the Pod to be taken as it is.",
         )
-    return min(ready, key=_rank)
+    return ready
+
+
+def _ready(pods: list[dict[str, Any]], called: str) -> Ready:
+    names = sorted(map(_name, _those_ready(pods, called)))
+    states = ((_name(pod), _state(pod)) for pod in pods)
+    others = (
+        f"{name} is {state}" for name, state in sorted(states) if state not in ("ready", *_ENDED)
+    )
+    return Ready(tuple(names), tuple(others))
 
 
 def _query(selector: Mapping[str, Any], *, plain: bool) -> str:

@@ -189,7 +189,7 @@ def test_on_a_terminal_the_bar_makes_room_for_what_is_said(
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     assert run(*WORDS) == 0
-    assert terminal.getvalue() == "\r\x1b[K1 left out\\x1b[2J\n\r\x1b[K" + SUMMARY
+    assert terminal.getvalue() == "\r\x1b[J1 left out\\x1b[2J\n\r\x1b[J" + SUMMARY
 
 
 @pytest.mark.usefixtures("copying")
@@ -316,7 +316,7 @@ def test_on_a_terminal_the_bar_makes_room_for_what_is_logged(
     monkeypatch.setattr(sys, "stderr", terminal)
     assert run("-v=1", *WORDS) == 0
     text = re.sub(r"[\d:.]{12} ", "", terminal.getvalue())
-    assert text == "\r\x1b[Ktest_cli: CHOICES\n\r\x1b[K" + SUMMARY
+    assert text == "\r\x1b[Jtest_cli: CHOICES\n\r\x1b[J" + SUMMARY
 
 
 def test_a_signal_while_something_is_logged_is_heard(
@@ -734,7 +734,7 @@ def test_on_a_terminal_the_bar_makes_room_for_items(
         assert run("--itemize", *WORDS) == 0
         assert os.read(ours, 100).startswith(b"-rw-r--r-- ")
     os.close(ours)
-    assert terminal.getvalue() == "\r\x1b[K" * 2 + SUMMARY
+    assert terminal.getvalue() == "\r\x1b[J" * 2 + SUMMARY
 
 
 @pytest.mark.parametrize("option", [["--itemize"], ["-o", "json"]], ids=" ".join)

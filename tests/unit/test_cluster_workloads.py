@@ -17,6 +17,7 @@ from kubectl_podcp import paths
 from kubectl_podcp.cluster import objects
 from kubectl_podcp.cluster.kubeconfig import Cluster, load
 from kubectl_podcp.cluster.pods import resolve
+from kubectl_podcp.cluster.workloads import Ready, labelled_pods, ready_pods
 from kubectl_podcp.errors import Forbidden, PodNotFound, PodNotRunning
 from tests.unit.api_server import ApiServer, running, status
 
@@ -282,3 +283,29 @@ def test_a_right_that_is_missing_is_named(server: ApiServer, cluster: Cluster) -
         take(cluster)
     assert 'listing Pods in namespace "shop"' in caught.value.happened
     assert "the verb list on pods" in caught.value.advice
+
+
+def test_all_ready_pods_of_a_workload_are_named(server: ApiServer, cluster: Cluster) -> None:
+    pods = (
+        pod("web-2", ready=LONG),
+        pod("web-1", ready=LONG),
+        pod("web-3", "Pending"),
+        pod("web-4", ready=LONG, deleted=LONG),
+        pod("web-5", "Succeeded"),
+    )
+    serve(server, *pods)
+    wanted = Ready(("web-1", "web-2"), ("web-3 is Pending", "web-4 is Terminating"))
+    assert ready_pods(cluster, "shop", "deployments.apps", "web") == wanted
+    assert labelled_pods(cluster, "shop", "app=web") == wanted
+
+
+def test_labels_that_no_pod_has_are_named(server: ApiServer, cluster: Cluster) -> None:
+    serve(server)
+    with pytest.raises(PodNotFound, match='no Pod in namespace "shop" has the labels app=web'):
+        labelled_pods(cluster, "shop", "app=web")
+    serve(server, pod("web-0", "Pending"))
+    with pytest.raises(PodNotRunning) as caught:
+        labelled_pods(cluster, "shop", "app=web")
+    assert caught.value.happened == (
+        'no Pod of namespace "shop" with the labels app=web is ready: web-0 is Pending'
+    )

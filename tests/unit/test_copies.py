@@ -124,7 +124,7 @@ def test_a_signal_ends_all(cluster: Cluster, when: str) -> None:
         ([A, B], Options(no_target_directory=True), "with several sources"),
         ([A, B], Options(files_from=("x",)), "--files-from names what is in one source"),
         ([A, "web-1:/x/a/"], Options(), "web-0:/a and web-1:/x/a/ would both become 'a'"),
-        ([A, ":x"], Options(), "':x' does not match"),
+        ([A, "a/b/:x"], Options(), "'a/b/:x' does not match"),
         ([], Options(), "no source"),
     ],
 )

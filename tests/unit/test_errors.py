@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubectl_podcp import errors
+from kubectl_podcp.archive.follower import CutArchive
 from kubectl_podcp.errors import Interrupted, PodcpError, TimedOut, printable
 
 CLASSES: dict[str, type[PodcpError]] = {
@@ -197,3 +198,14 @@ def test_who_can_do_something_about_an_error_is_told_what() -> None:
     assert len(raised) > 30
     silent = [at for at, call in raised if "advice" not in {each.arg for each in call.keywords}]
     assert silent == []
+
+
+def test_a_twin_says_the_same_and_is_left_alone() -> None:
+    cause = OSError("reset")
+    error = CutArchive(12, 0, None, 3, 9)
+    error.__cause__ = cause
+    twin = error.twin()
+    twin.left = "nothing"
+    assert type(twin) is CutArchive
+    assert (twin.happened, twin.received, twin.__cause__) == (error.happened, 3, cause)
+    assert error.left == ""

@@ -47,28 +47,30 @@ ARROWS = {
     "archive": "errors fidelity modes",
     "report": "archive errors",
     "progress": "report",
-    "pulse": "progress report",
+    "pulse": "errors progress report",
     "items": "archive errors",
     "document": "errors report",
     "changes": "archive errors",
-    "relay": "archive bandwidth errors exec remote",
     "remainder": "archive errors remote",
     "resume": "archive remainder remote",
     "update": "archive fidelity remote",
     "plan": "archive cluster ends errors logs paths remote request",
-    "digest": "ends errors exec relay remote",
+    "arguments": "_version bandwidth errors fidelity hints lists modes overrides paths request",
+    "sink": "archive bandwidth errors exec remote",
+    "relay": "archive errors exec remote sink",
+    "digest": "ends errors exec remote sink",
     "compare": "digest ends errors paths plan remote update",
     "verify": "archive digest errors plan remainder remote report",
     "attempt": "archive bandwidth changes ends errors exec fidelity modes plan relay remainder "
-    "remote report selection verify",
-    "arguments": "_version bandwidth errors fidelity hints lists modes overrides paths request",
-    "streaming": "archive attempt cluster ends errors exec paths plan relay remote request "
+    "remote report selection sink verify",
+    "streaming": "archive attempt cluster ends errors exec paths plan relay remote request sink "
     "standard",
     "rehearsal": "attempt ends errors exec paths plan",
     "tries": "attempt compare errors fidelity logs paths plan relay remainder remote report resume "
-    "selection standard streaming update verify",
+    "selection sink standard streaming update verify",
     "copy": "cluster plan rehearsal report request streaming tries",
-    "copies": "cluster copy ends errors globs paths plan rehearsal report request",
+    "fanout": "attempt cluster copy errors globs paths plan rehearsal report request tries",
+    "copies": "cluster copy ends errors fanout globs paths plan rehearsal report request",
     "__init__": "_version copies copy errors overrides report request",
     "cli": "arguments copies document errors items logs outputs printer progress pulse rehearsal "
     "report signals",
@@ -101,10 +103,10 @@ ALONE = {
     "kubernetes": "cluster.kubeconfig",
     "argparse": "arguments",
     "signal": "cli exec.outlet exec.process signals",
-    "queue": "exec.outlet relay",
+    "queue": "exec.outlet fanout plan relay sink",
     "socket": "cluster.api exec.stream exec.tls exec.tunnel",
-    "threading": "bandwidth cluster.credentials exec.lease exec.stream exec.tunnel outputs "
-    "plan progress pulse relay signals",
+    "threading": "bandwidth cluster.credentials exec.lease exec.stream exec.tunnel fanout "
+    "outputs plan progress pulse relay signals sink tries",
 }
 
 PURE = (

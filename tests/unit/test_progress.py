@@ -7,17 +7,18 @@ import os
 import pty
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
 from kubectl_podcp import progress
 from kubectl_podcp.errors import Interrupted
 from kubectl_podcp.progress import line, shown
-from kubectl_podcp.report import Tally
+from kubectl_podcp.report import Row, Tally
 
 SECONDS = 10.0
 MIB = 1 << 20
-EMPTY_LINE = "\r\x1b[K"
+EMPTY_LINE = "\r\x1b[J"
 
 
 class Terminal(io.StringIO):
@@ -155,7 +156,7 @@ def test_a_terminal_that_nobody_told_its_size_is_as_wide_as_any(
     ours, theirs = pty.openpty()
     try:
         with os.fdopen(theirs, "w") as terminal:
-            assert progress._columns(terminal) == 80
+            assert progress._size(terminal).columns == 80
     finally:
         os.close(ours)
 
@@ -212,3 +213,42 @@ def test_a_signal_that_comes_while_the_thread_starts_leaves_none_behind(
     monkeypatch.setattr(threading.Thread, "start", interrupted)
     with pytest.raises(Interrupted), shown(tally(), Terminal()):
         raise AssertionError("not reached")
+
+
+def several(count: int) -> Tally:
+    """A tally of several destinations, each of which has got a MiB more than the one before."""
+    made = tally(relayed=9 * MIB)
+    made.rows = [Row(f"web-{each}:/x", Tally(), partial(int, each * MIB)) for each in range(count)]
+    return made
+
+
+def test_each_destination_has_a_row() -> None:
+    made = several(4)
+    made.rows[1].state = "complete"
+    made.rows[2].tally.verifying = True
+    made.rows[3].passed, made.rows[3].state = None, "copying alone"
+    made.rows[3].tally.relayed = 512
+    assert progress.rows(made, 4) == [
+        "  web-0:/x  0 B  copying",
+        "  web-1:/x  1.0 MiB  complete",
+        "  web-2:/x  2.0 MiB  verifying",
+        "  web-3:/x  512 B  copying alone",
+    ]
+
+
+def test_rows_that_do_not_fit_are_counted() -> None:
+    assert progress.rows(several(9), 3)[-1] == "  and 7 more"
+    assert len(progress.rows(several(9), 3)) == 3
+    assert progress.rows(several(9), -1) == ["  and 9 more"]
+    assert progress.rows(Tally(), 3) == []
+
+
+def test_the_cursor_stays_where_others_write() -> None:
+    """On the first line: what they write pushes the rows down, and they are drawn anew."""
+    terminal = Terminal()
+    with shown(several(2), terminal):
+        assert terminal.drawn.wait(SECONDS)
+    drawn = next(row for row in terminal.rows if row)
+    first, second, third = drawn.split("\n")
+    assert first.endswith("/s")
+    assert (second, third) == ("  web-0:/x  0 B  copying", "  web-1:/x  1.0 MiB  copying\x1b[2A")

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from kubectl_podcp.pulse import lines, machine, plain
-from kubectl_podcp.report import Tally
+from kubectl_podcp.report import Row, Tally
 
 SECONDS = 10.0
 MIB = 1 << 20
@@ -107,3 +107,16 @@ def test_a_reader_that_went_away_does_no_harm(
     with lines(Tally(), stream, told, 0.01, last=True):
         assert stream.written.wait(SECONDS)
     assert unhandled == []
+
+
+def test_several_destinations_are_told_each() -> None:
+    tally = Tally()
+    names = {"web-0:/x": "complete", "web-1:/x": "failed", "web-2:/x": "copying"}
+    tally.rows = [Row(name, Tally(), lambda: 3, state) for name, state in names.items()]
+    assert plain(tally, 0.0).endswith(", 1 of 3 destinations complete, 1 failed")
+    assert json.loads(machine(tally, 0.0))["destinations"] == [
+        {"destination": name, "state": state, "bytes": 3} for name, state in names.items()
+    ]
+    tally.rows = tally.rows[2:]
+    assert plain(tally, 0.0).endswith(", 0 of 1 destinations complete")
+    assert "destinations" not in json.loads(machine(Tally(), 0.0))

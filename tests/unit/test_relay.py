@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubectl_podcp import relay as module
+from kubectl_podcp import sink
 from kubectl_podcp.archive.follower import CutArchive, EndOfArchive, Follower, Trailer
 from kubectl_podcp.archive.headers import Member, encode, end_of_archive, marker
 from kubectl_podcp.bandwidth import Bucket
@@ -41,21 +42,18 @@ from kubectl_podcp.exec.channels import (
     StreamClosed,
 )
 from kubectl_podcp.exec.stream import Aborted
-from kubectl_podcp.relay import (
-    BATCH,
-    QUEUE_BATCHES,
-    Acknowledgement,
-    Batch,
-    DataChannel,
-    Ending,
-    Filter,
-    Outcome,
-    Relay,
-    Said,
-    Stopped,
-)
+from kubectl_podcp.relay import BATCH, Batch, Filter, Outcome, Relay
 from kubectl_podcp.remote.feed import MESSAGE, ChunkedFeed, PlainFeed
 from kubectl_podcp.remote.scripts import CHUNK_BLOCK
+from kubectl_podcp.sink import (
+    QUEUE_BATCHES,
+    Acknowledgement,
+    DataChannel,
+    Ending,
+    Said,
+    Sink,
+    Stopped,
+)
 from tests.unit.peers import Background, until
 from tests.unit.sessions import END, SECONDS, ScriptedSession
 
@@ -106,23 +104,32 @@ class Copy:
     ) -> None:
         self.source = ScriptedSession(version)
         self.destination = ScriptedSession(version)
-        self.relay = Relay(
-            self.source,
+        self.sink = Sink(
             self.destination,
             nonce=NONCE,
+            feed=PlainFeed() if version is Protocol.V5 else ChunkedFeed(),
+            bucket=bucket,
+            ending=ending,
+            waiting=self.source.ping,
+            on_ready=on_ready,
+        )
+        self.relay = Relay(
+            self.source,
+            [self.sink],
             filter_stdout=filter_stdout,
             end_of_source=end_of_source,
-            feed=PlainFeed() if version is Protocol.V5 else ChunkedFeed(),
             stall_timeout=stall_timeout,
-            bucket=bucket,
             epilogue=epilogue,
-            on_ready=on_ready,
-            ending=ending,
         )
+
+    def run(self) -> Outcome:
+        """Run it in this thread, which stands for the caller's."""
+        self.relay.run()
+        return self.relay.outcome(self.sink)
 
     def start(self) -> Background:
         """Run it in a thread, which stands for the caller's."""
-        return Background(self.relay.run)
+        return Background(self.run)
 
     def fail(self) -> BaseException:
         """Run it to the end that the script leads to; return the error."""
@@ -180,14 +187,14 @@ def test_on_v5_the_archive_goes_as_it_is_and_stdin_is_ended() -> None:
         b"plain\n" + archive + last + end_of_archive(len(archive) + len(last))
     )
     assert copy.destination.stdin_ended
-    assert copy.relay.sent == 1024
+    assert copy.sink.sent == 1024
 
 
 def test_what_is_no_archive_has_an_end_of_its_own() -> None:
     copy = Copy(ending=lambda sent: b"after %d" % sent)
     copy.succeed(PIECE)
     assert copy.destination.input == b"plain\n" + PIECE.data + b"after 512"
-    assert copy.relay.marker_sent
+    assert copy.sink.marker_sent
 
 
 def test_on_v4_the_archive_goes_in_chunks_and_zero_ends_it() -> None:
@@ -259,8 +266,8 @@ def test_both_sessions_are_closed_and_all_signals_set(version: Protocol) -> None
     signals = copy.relay.signals
     assert signals.source_ended.is_set()
     assert signals.source_released.is_set()
-    assert signals.destination_writable.is_set()
-    assert signals.destination_ended.is_set()
+    assert copy.sink.signals.writable.is_set()
+    assert copy.sink.signals.ended.is_set()
 
 
 def test_a_real_archive_passes_through_the_follower(version: Protocol) -> None:
@@ -320,7 +327,7 @@ def test_a_silent_source_is_waited_for_for_a_time() -> None:
 
 
 def test_a_destination_has_a_time_to_get_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "READY_WITHIN", 0.01)
+    monkeypatch.setattr(sink, "READY_WITHIN", 0.01)
     copy = Copy()
     error = copy.fail()
     assert isinstance(error, NotAcknowledged)
@@ -330,7 +337,7 @@ def test_a_destination_has_a_time_to_get_ready(monkeypatch: pytest.MonkeyPatch) 
 def test_a_destination_has_a_time_to_acknowledge(
     monkeypatch: pytest.MonkeyPatch, version: Protocol
 ) -> None:
-    monkeypatch.setattr(module, "ACKNOWLEDGED_WITHIN", 0.01)
+    monkeypatch.setattr(sink, "ACKNOWLEDGED_WITHIN", 0.01)
     copy = Copy(version)
     copy.destination.say(READY)
     copy.source.say(PIECE, trailer(0), END)
@@ -663,13 +670,13 @@ def test_nothing_is_staged_before_the_shell_was_told_how_the_archive_comes(is_to
         copy.destination.wait_for(lambda it: bool(it.sent))
     copy.source.say(ConnectionLost("the connection ended"))
     assert isinstance(running.failure(), ConnectionLost)
-    assert copy.relay.has_staged is is_told
+    assert copy.sink.has_staged is is_told
 
 
 def test_a_send_error_of_which_nobody_knows_the_reason_is_the_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "ENDING", 0.05)
+    monkeypatch.setattr(sink, "ENDING", 0.05)
     copy = Copy()
     copy.destination.refuse(ConnectionLost("broken while sending"))
     copy.destination.say(READY)
@@ -733,7 +740,7 @@ def test_a_source_that_never_falls_silent_cannot_hold_back_an_error() -> None:
     running = copy.start()
     try:
         with pytest.raises(SourceFailed):
-            running.result(timeout=4 * module.LINGER + module.BEGINNING)
+            running.result(timeout=4 * sink.LINGER + module.BEGINNING)
     finally:
         copy.relay.stop()
         running.failure()
@@ -749,7 +756,7 @@ def test_a_source_that_fails_at_once_waits_until_the_destinations_shell_began() 
     copy.source.say(PIECE)
     running = copy.start()
     try:
-        until(lambda: copy.relay._error is not None)
+        until(lambda: copy.sink.error is not None)
         assert running.runs
         assert not copy.destination.closed
         copy.destination.say(READY)
@@ -1019,7 +1026,7 @@ def test_a_signal_while_an_error_is_under_way_is_raised(interrupter: Interrupter
 
     interrupter.interrupt(failing)
     with pytest.raises(Interrupted):
-        copy.relay.run()
+        copy.run()
 
 
 def test_after_a_signal_no_thread_outlives_the_run(interrupter: Interrupter) -> None:
@@ -1040,7 +1047,7 @@ def test_after_a_signal_no_thread_outlives_the_run(interrupter: Interrupter) -> 
 
     interrupter.interrupt(waiting)
     with pytest.raises(Interrupted):
-        copy.relay.run()
+        copy.run()
     assert ended.is_set()
 
 
@@ -1079,7 +1086,7 @@ def test_each_message_waits_its_turn(version: Protocol) -> None:
     outcome = copy.succeed(Stdout(b"a" * MESSAGE * 3))
     assert outcome.sent == MESSAGE * 3
     assert max(bucket.taken) <= MESSAGE + CHUNK_BLOCK
-    sent = copy.destination.input.removeprefix(copy.relay._feed.first)
+    sent = copy.destination.input.removeprefix(copy.sink._feed.first)
     assert sum(bucket.taken) == len(sent)
 
 
@@ -1135,7 +1142,7 @@ def test_the_source_is_pinged_while_the_destination_takes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its session would look idle to a load balancer; the relay itself just goes on waiting."""
-    monkeypatch.setattr(module, "PING_AFTER", 0.01)
+    monkeypatch.setattr(sink, "PING_AFTER", 0.01)
     copy = Copy()
     copy.destination.say(READY)
     copy.destination.allow(1)
@@ -1268,7 +1275,7 @@ def test_what_is_at_hand_goes_on_together() -> None:
     copy.source.say(*[Stdout(b"x" * MESSAGE)] * count)
     running = copy.start()
     copy.source.wait_for(lambda it: it.receiving and it.taken == count)
-    sizes = [len(batch or ()) for batch in list(copy.relay._channel._queue.queue)]
+    sizes = [len(batch or ()) for batch in list(copy.sink._channel._queue.queue)]
     assert sizes == [BATCH // MESSAGE, 3]
     copy.relay.stop()
     running.failure()
@@ -1281,7 +1288,7 @@ def test_what_one_message_becomes_is_not_gathered_whole() -> None:
     copy.source.say(PIECE)
     running = copy.start()
     copy.source.wait_for(lambda it: it.receiving and it.taken == 1)
-    sizes = [len(batch or ()) for batch in list(copy.relay._channel._queue.queue)]
+    sizes = [len(batch or ()) for batch in list(copy.sink._channel._queue.queue)]
     assert sizes == [*[BATCH // MESSAGE] * 3, 1]
     copy.relay.stop()
     running.failure()
@@ -1300,4 +1307,4 @@ def test_what_is_at_hand_does_not_wait_for_what_is_to_come() -> None:
 
 
 def test_the_deadline_of_these_tests_is_longer_than_what_the_relay_waits() -> None:
-    assert SECONDS > 2 * (module.LINGER + module.ENDING)
+    assert SECONDS > 2 * (sink.LINGER + sink.ENDING)

@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 
 from kubectl_podcp.archive.headers import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Member
-from kubectl_podcp.report import MAX_NOTICES, Report, Tally, human_size
+from kubectl_podcp.errors import PodcpError
+from kubectl_podcp.report import MAX_NOTICES, Failure, Report, Tally, human_size, total
 
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
@@ -120,3 +121,28 @@ def test_a_report_does_not_change() -> None:
 )
 def test_sizes_for_humans(size: float, text: str) -> None:
     assert human_size(size) == text
+
+
+def test_of_several_destinations_each_is_named() -> None:
+    made = report(owner="web-1:")
+    assert "at web-1:/" in made.summary()
+    failures = [
+        Failure("a:/x", f"web-{each}:/srv", PodcpError(said, left=f"web-{each}:/srv is old"), True)
+        for each, said in ((2, "full"), (3, "cannot write to web-3:/srv"))
+    ]
+    assert [each.message().splitlines()[0] for each in failures] == [
+        "web-2:/srv: full",
+        "cannot write to web-3:/srv",
+    ]
+    assert total([made, *failures], 1.0).endswith("; failed: web-2:/srv, web-3:/srv")
+
+
+def test_a_destination_takes_over_what_passed_for_all() -> None:
+    tally, other = Tally(), Tally(files=1, directories=2, size=3, relayed=4, received=5, sent=6)
+    other.notices, other.more_notices = ["left out"], 2
+    tally.adopt(other)
+    assert (tally.files, tally.directories, tally.size) == (1, 2, 3)
+    assert (tally.relayed, tally.received, tally.sent) == (4, 5, 0)
+    assert tally.all_notices() == ["left out", "and 2 more"]
+    tally.notices.clear()
+    assert other.notices == ["left out"]

@@ -72,3 +72,16 @@ def test_of_a_file_that_passes_in_parts_the_source_says_the_digest() -> None:
     ledger.learn(b"top/big", OTHER)
     assert ledger.difference(b"top/big", OTHER) == ""
     assert ledger.size == 4 * MIB
+
+
+def test_what_passed_for_several_destinations_is_known_for_each() -> None:
+    """And what one learns when it is copied to alone does not concern the others."""
+    first, other = Ledger(), Ledger()
+    member = Member(b"a", b"0", 3, 0o644, 0, 0, 0)
+    first.note(Hashed(member, b"1" * 32))
+    other.adopt(first)
+    assert (len(other), other.size) == (1, 3)
+    other.begin(None)
+    other.note(Hashed(member, b"2" * 32))
+    assert first.difference(b"a", b"1" * 32) == ""
+    assert other.difference(b"a", b"2" * 32) == ""
