@@ -21,7 +21,7 @@ from kubectl_podcp.exec.channels import Protocol, Stdout
 from kubectl_podcp.relay import Relay
 from kubectl_podcp.remote.feed import ChunkedFeed, PlainFeed
 from kubectl_podcp.sink import QUEUE_BATCHES, Sink
-from tests.unit.peers import Background
+from tests.unit.peers import Background, until
 from tests.unit.sessions import END, ScriptedSession
 from tests.unit.test_relay import PIECE, SUCCESS, cut, passed_on, trailer
 
@@ -139,7 +139,7 @@ def test_one_that_fails_is_told_at_once_and_hurts_no_other(when: str) -> None:
         fan.sessions[1].wait_for(lambda it: PIECE.data in it.sent)
     fan.say(1, b"2 0 1")
     fan.sessions[1].say(END)
-    fan.sessions[1].wait_for(lambda it: it.closed)
+    until(lambda: fan.sinks[1] in fan.ended)
     fan.source.say(PIECE, trailer(0), END)
     fan.acknowledge(0)
     fan.acknowledge(2)
@@ -262,6 +262,7 @@ def test_what_the_source_says_at_its_end_is_waited_for() -> None:
     fan.sessions[1].say(END)
     fan.acknowledge(0)
     fan.source.wait_for(lambda it: it.sent == [b"\n"] and it.receiving)
+    until(lambda: fan.sinks[1] in fan.ended)
     assert fan.sinks[0] not in fan.ended
     fan.source.say(Stdout(b"end"))
     fan.source.wait_for(lambda it: it.sent == [b"\n", b"\n"])
