@@ -7,13 +7,16 @@ static busybox of the test images, which no userland's PATH holds.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from kubectl_podcp.cluster.kubeconfig import Cluster
+from kubectl_podcp.errors import ConnectionLost
 from kubectl_podcp.exec.channels import Event, Protocol, Status, Stderr, Stdout
 from kubectl_podcp.exec.session import Closed, ExecSession, ExecTarget
 
@@ -22,9 +25,13 @@ BUSYBOX = "/opt/witness/busybox"
 SILENCE = 600
 """Seconds that a command may say nothing: 9 GiB take long to hash on a busy machine."""
 
+ENDING = 5
+"""Seconds given to a held shell to end."""
+
 _HELD = """exec 3<&0 4>&2 </dev/null
-trap 'code=$?; printf {}; read -r _ <&3 || :; exit $code' EXIT"""
-"""The shell's last word, and then its wait for the end of stdin, which its commands do not see.
+trap 'printf "{} %03d" $?; read -r _ <&3' EXIT"""
+"""The shell's last word with its exit code, and then its wait for the end of stdin, which its
+commands do not see.
 
 Stderr stays open, whatever they do: with its end containerd would end stdin (containerd#13934)."""
 
@@ -112,8 +119,9 @@ class TestPod(Place):
         A real API server drops the tail of what is on its way when a command ends, and calls that
         success (kubernetes#142376): the most of a large answer, all of a short one.
         """
-        last = b"held-" + os.urandom(16).hex().encode()
-        script = f"{_HELD.format(last.decode())}\nset -e\n{script}"
+        last = f"held-{os.urandom(16).hex()}"
+        script = f"{_HELD.format(last)}\nset -e\n{script}"
+        end = re.compile(last.encode() + rb" (\d{3})\Z")
         session = self._open([*shell, script])
         stdout, stderr = bytearray(), bytearray()
         try:
@@ -122,11 +130,14 @@ class TestPod(Place):
                     stderr += event.data
                 elif isinstance(event, Stdout):
                     stdout += event.data
-                    if stdout.endswith(last):
-                        session.end_stdin()
-                elif _is_end(event) and not (stdout.endswith(last) and _is_success(event)):
-                    raise CommandFailed(f"{script}: {event}: {bytes(stderr)!r}")
-            return bytes(stdout[: -len(last)])
+                    if found := end.search(stdout, max(0, len(stdout) - 64)):
+                        _let_end(session, stderr)
+                        if int(found[1]):
+                            break
+                        return bytes(stdout[: found.start()])
+                elif _is_end(event):
+                    break
+            raise CommandFailed(f"{script}: {bytes(stderr)!r}")
         finally:
             session.close()
 
@@ -166,6 +177,18 @@ def _events(session: ExecSession) -> Iterator[Event | Closed]:
         yield event
         if _is_end(event):
             return
+
+
+def _let_end(session: ExecSession, stderr: bytearray) -> None:
+    """Let a held shell end, and note what is still said; all that counts came already.
+
+    A busy node was seen not to say for minutes that it has ended.
+    """
+    with suppress(TimeoutError, ConnectionLost):
+        session.end_stdin()
+        while not _is_end(event := session.receive(ENDING)):
+            if isinstance(event, Stderr):
+                stderr += event.data
 
 
 def _is_end(event: Event | Closed) -> bool:

@@ -23,7 +23,7 @@ from kubectl_podcp.request import CopyRequest, Options
 def kept(*words: str) -> frozenset[str]:
     """Return what is kept where the command line has ``words`` in front of its paths."""
     said = parse("kubectl podcp", [*words, "a:/b", "c:/d"])
-    assert (said.sources, said.destination) == (["a:/b"], "c:/d")
+    assert (said.sources, said.destinations) == (["a:/b"], ["c:/d"])
     return options(said).preserve
 
 
