@@ -25,8 +25,8 @@ WRITES = f"""#!/bin/sh
 case $1 in --version) exec {REAL} "$@" ;; esac
 cat /hostile/archive
 """
-BAR = re.compile(r"\r\x1b\[K")
-"""What the bar and the notices write: to the line's start, and it is empty."""
+BAR = re.compile(r"\r\x1b\[J")
+"""What the bar and the notices write: to the line's start, and it and all below is empty."""
 
 GOOD = header(TOP + b"/", b"5", mode=b"0000755\0") + member(TOP + b"/good", b"good")
 

@@ -214,7 +214,7 @@ def test_with_the_option_a_second_run_does_what_kubectls_does(
     [
         ("foo", "the following arguments are required: DESTINATION"),
         ("foo /srv", "neither foo nor /srv is in a Pod"),
-        ("foo :/srv", "does not match [[namespace/]pod:]path"),
+        ("foo :/srv", "a path is written [[namespace/]pod:]path"),
         ("foo a/b/c:/srv", "does not match [[namespace/]pod:]path"),
         ("foo gnu-1:", "has an empty path"),
         (r"C:\foo gnu-1:/srv", "'C' is no name of a Pod"),
