@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
     before = _open()
     code = 0
     try:
-        report = copy(said.sources[0], said.destination, arguments.options(said))
+        report = copy(said.sources[0], said.destinations[0], arguments.options(said))
         print(report.summary(), file=sys.stderr)
     except PodcpError as error:
         print(f"error: {error}", file=sys.stderr)
