@@ -104,6 +104,7 @@ class ExecSession:
         self._threads: list[threading.Thread] = []
         self._sending = threading.Lock()  # one message at a time, and none after the last
         self._over = False  # the client hears nothing more; set once
+        self._running = True
         self._stalled = False
         self._stopped = threading.Event()
         self._client_sends = request.stdin
@@ -115,6 +116,7 @@ class ExecSession:
                 self._read_client()
         finally:
             self.close_stdin()
+            self._running = False
 
     def stop(self) -> None:
         """Cut the client off, kill the process, and wait until the session's threads end."""
@@ -127,8 +129,12 @@ class ExecSession:
 
     @property
     def ended(self) -> bool:
-        """Whether the process and the session's threads have ended, and nobody waits for a stop."""
-        return not self._stalled and not any(thread.is_alive() for thread in self._threads)
+        """Whether it has run, its process and threads have ended, and nobody waits for a stop.
+
+        One that has not begun yet has no threads either: who forgets it can never stop it.
+        """
+        at_work = self._running or any(thread.is_alive() for thread in self._threads)
+        return not self._stalled and not at_work
 
     # What a fault can order: the interface is faults.Control.
 
