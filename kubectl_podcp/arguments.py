@@ -22,7 +22,7 @@ from kubectl_podcp.errors import UsageError, printable
 from kubectl_podcp.hints import hint
 from kubectl_podcp.overrides import Overrides, seconds
 from kubectl_podcp.paths import GRAMMAR
-from kubectl_podcp.request import RETRIES, STALL_TIMEOUT, Options
+from kubectl_podcp.request import BACKUPS, RETRIES, STALL_TIMEOUT, Options
 
 PATHS = f"""\
 Copy files between Pods, or a Pod and this machine; complete means proved.
@@ -154,12 +154,28 @@ def parser(prog: str, *, everything: bool = False) -> Parser:
         action="store_true",
         help="read all again there, and compare the sha256",
     )
+    add("--no-clobber", action="store_true", help="keep files that are there already")
+    add("-i", "--interactive", action="store_true", help="ask before a file is replaced")
+    _add_backup(made)
     add("-q", "--quiet", action="store_true", help="print errors only")
     add("-v", "--v", metavar="N", type=int, default=0, help="log level, 0 to 9 (0)")
     add("--version", action="version", version=f"%(prog)s {__version__}")
     add("--help-all", action=_HelpAll, nargs=0, help="show all options, and the exit codes")
     _add_rare(made, shown=everything)
     return made
+
+
+def _add_backup(made: Parser) -> None:
+    add = functools.partial(made.add_argument, dest="backup", action="store_const")
+    add(
+        "-b",
+        "--backup",
+        const="existing",
+        default="",
+        help="keep what is replaced, as file~ or file.~1~",
+    )
+    for kind in BACKUPS:  # argparse lets no flag have a value that may be left out
+        add(f"--backup={kind}", const=kind, help=argparse.SUPPRESS)
 
 
 _ENDS = """
@@ -196,6 +212,13 @@ def _add_rare(made: Parser, *, shown: bool) -> None:
         type=float,
         default=STALL_TIMEOUT,
         help=told("fail when nothing moves for so long (60)"),
+    )
+    made.add_argument(
+        "-S",
+        "--suffix",
+        metavar="SUFFIX",
+        type=os.fsencode,
+        help=told("what --backup adds to a file's name (~)"),
     )
     _add_selection(made.add_argument_group("some of a source"), told)
     telling = made.add_argument_group("what is told")
@@ -314,5 +337,6 @@ def options(said: argparse.Namespace) -> Options:
     )
     if said.files_from is not None:
         rest["files_from"] = tuple(lists.names(said.files_from, null=said.null))
+    rest["interactive"] = None  # whom to ask, who parses does not know
     overrides = Overrides(**{**over, "as_groups": tuple(over["as_groups"])})
     return Options(**rest, overrides=overrides)

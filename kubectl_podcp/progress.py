@@ -63,6 +63,8 @@ def rates(tally: Tally, interval: float, ended: threading.Event) -> Iterator[flo
 def _draw(tally: Tally, stream: TextIO, ended: threading.Event) -> None:
     with suppress(OSError, ValueError):
         for rate in rates(tally, INTERVAL, ended):
+            if tally.asking:
+                continue
             stream.write("\r\x1b[K" + line(tally, rate)[: _columns(stream) - 1])
             stream.flush()
         stream.write("\r\x1b[K")

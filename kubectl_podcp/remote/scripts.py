@@ -866,7 +866,7 @@ def rules(staging: Staging, how: Rules) -> bytes:
         names = "|".join(map(quote, how.only))
         may = f'case ${{1#"$stage"/}} in {names}) ;; *) return 1 ;; esac' if names else "return 1"
     told = f"backup={how.backup}\nsuffix={quote(how.suffix)}\nmay() {{ {may}; }}\n"
-    return (told + _RULES + _place(staging, _SPARING) + 'ruled=$nonce\n').encode()
+    return (told + _RULES + _place(staging, _SPARING) + "ruled=$nonce\n").encode()
 
 
 _SWEEP = r"""
