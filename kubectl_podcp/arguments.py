@@ -154,28 +154,12 @@ def parser(prog: str, *, everything: bool = False) -> Parser:
         action="store_true",
         help="read all again there, and compare the sha256",
     )
-    add("--no-clobber", action="store_true", help="keep files that are there already")
-    add("-i", "--interactive", action="store_true", help="ask before a file is replaced")
-    _add_backup(made)
     add("-q", "--quiet", action="store_true", help="print errors only")
     add("-v", "--v", metavar="N", type=int, default=0, help="log level, 0 to 9 (0)")
     add("--version", action="version", version=f"%(prog)s {__version__}")
     add("--help-all", action=_HelpAll, nargs=0, help="show all options, and the exit codes")
     _add_rare(made, shown=everything)
     return made
-
-
-def _add_backup(made: Parser) -> None:
-    add = functools.partial(made.add_argument, dest="backup", action="store_const")
-    add(
-        "-b",
-        "--backup",
-        const="existing",
-        default="",
-        help="keep what is replaced, as file~ or file.~1~",
-    )
-    for kind in BACKUPS:  # argparse lets no flag have a value that may be left out
-        add(f"--backup={kind}", const=kind, help=argparse.SUPPRESS)
 
 
 _ENDS = """
@@ -213,14 +197,8 @@ def _add_rare(made: Parser, *, shown: bool) -> None:
         default=STALL_TIMEOUT,
         help=told("fail when nothing moves for so long (60)"),
     )
-    made.add_argument(
-        "-S",
-        "--suffix",
-        metavar="SUFFIX",
-        type=os.fsencode,
-        help=told("what --backup adds to a file's name (~)"),
-    )
     _add_selection(made.add_argument_group("some of a source"), told)
+    _add_overwriting(made.add_argument_group("files that are there already"), told)
     telling = made.add_argument_group("what is told")
     telling.add_argument(
         "--dry-run",
@@ -313,6 +291,29 @@ def _add_selection(group: argparse._ArgumentGroup, told: Callable[[str], str]) -
     )
     add("--files-from", metavar="FILE", help=told("copy only what FILE names; - is stdin"))
     add("-0", "--null", action="store_true", help=told("in it, a NUL ends each name"))
+
+
+def _add_overwriting(group: argparse._ArgumentGroup, told: Callable[[str], str]) -> None:
+    add = group.add_argument
+    add("--no-clobber", action="store_true", help=told("keep each of them"))
+    add("-i", "--interactive", action="store_true", help=told("ask before one is replaced"))
+    backup = functools.partial(add, dest="backup", action="store_const")
+    backup(
+        "-b",
+        "--backup",
+        const="existing",
+        default="",
+        help=told("keep what is replaced, as file~ or file.~1~"),
+    )
+    for kind in BACKUPS:  # argparse lets no flag have a value that may be left out
+        backup(f"--backup={kind}", const=kind, help=argparse.SUPPRESS)
+    add(
+        "-S",
+        "--suffix",
+        metavar="SUFFIX",
+        type=os.fsencode,
+        help=told("what --backup adds to a name (~)"),
+    )
 
 
 def wants_json(words: Sequence[str]) -> bool:

@@ -51,6 +51,7 @@ ARROWS = {
     "ends": "cluster errors exec logs",
     "plan": "cluster ends errors logs paths remote request",
     "digest": "ends errors exec relay remote",
+    "overwriting": "errors paths remote request update",
     "compare": "digest ends errors plan remote update",
     "verify": "archive digest errors plan remainder remote report",
     "hints": "",
@@ -62,8 +63,8 @@ ARROWS = {
     "streaming": "archive attempt cluster ends errors exec paths plan relay remote request "
     "standard",
     "rehearsal": "attempt ends errors exec paths plan",
-    "copy": "attempt cluster compare errors logs paths plan rehearsal relay remainder remote "
-    "report request resume selection standard streaming update verify",
+    "copy": "attempt cluster compare errors logs overwriting paths plan rehearsal relay remainder "
+    "remote report request resume selection standard streaming update verify",
     "copies": "cluster copy ends errors globs paths plan rehearsal report request",
     "__init__": "_version copies copy errors overrides report request",
     "signals": "errors",

@@ -212,3 +212,18 @@ def test_a_signal_that_comes_while_the_thread_starts_leaves_none_behind(
     monkeypatch.setattr(threading.Thread, "start", interrupted)
     with pytest.raises(Interrupted), shown(tally(), Terminal()):
         raise AssertionError("not reached")
+
+
+def test_nothing_is_drawn_while_somebody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be drawn over the question."""
+    rows = iter([True, False, True])
+    so_far, terminal = Tally(), Terminal()
+
+    def rates(*_: object) -> Iterator[float]:
+        for asking in rows:
+            so_far.asking = asking
+            yield 1.0
+
+    monkeypatch.setattr(progress, "rates", rates)
+    progress._draw(so_far, terminal, threading.Event())
+    assert terminal.rows == ["0 files  0 B  1 B/s", ""]

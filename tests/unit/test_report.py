@@ -46,6 +46,16 @@ def test_files_and_directories_are_counted_apart() -> None:
     assert (tally.files, tally.directories, tally.size) == (4, 1, 5 + (1 << 40))
 
 
+def test_what_was_kept_when_it_was_placed_counts_as_kept_alone() -> None:
+    tally = Tally()
+    tally.begin_again(files=2, size=9, up_to_date=3, kept=4)
+    tally.add(member(REGULAR, 5))
+    tally.place(kept=1, backed_up=2)
+    assert (tally.files, tally.kept, tally.backed_up, tally.up_to_date) == (2, 5, 2, 3)
+    tally.begin_again()
+    assert (tally.files, tally.kept, tally.backed_up, tally.up_to_date) == (0, 0, 0, 0)
+
+
 def test_notices_name_the_member_and_cannot_command_a_terminal() -> None:
     tally = Tally()
     tally.note(member(name=b"a\x1b[2J\nb\xff"), "left out, a socket")
@@ -79,6 +89,11 @@ def test_each_tally_has_its_own_notices() -> None:
             {"up_to_date": 5_490, "retries": 1},
             "complete: 1 file, 13.5 MiB in 2.0 s "
             "(6.8 MiB/s, at /b, after 1 retry, 5,490 up to date)",
+        ),
+        (
+            {"up_to_date": 1, "kept": 1_000, "backed_up": 2},
+            "complete: 1 file, 13.5 MiB in 2.0 s "
+            "(6.8 MiB/s, at /b, 1 up to date, 1,000 kept, 2 backed up)",
         ),
         (
             {"verified": True, "retries": 1},
