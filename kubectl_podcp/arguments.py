@@ -22,7 +22,7 @@ from kubectl_podcp.errors import UsageError, printable
 from kubectl_podcp.hints import hint
 from kubectl_podcp.overrides import Overrides, seconds
 from kubectl_podcp.paths import GRAMMAR
-from kubectl_podcp.request import RETRIES, STALL_TIMEOUT, Options
+from kubectl_podcp.request import BACKUPS, RETRIES, STALL_TIMEOUT, Options
 
 PATHS = f"""\
 Copy files between Pods, or a Pod and this machine; complete means proved.
@@ -212,6 +212,7 @@ def _add_rare(made: Parser, *, shown: bool) -> None:
     _add_selection(made.add_argument_group("some of a source"), told)
     _add_fidelity(made.add_argument_group("what is kept of a file"), told)
     _add_destinations(made.add_argument_group("several destinations"), told)
+    _add_overwriting(made.add_argument_group("files that are there already"), told)
     telling = made.add_argument_group("what is told")
     telling.add_argument(
         "--dry-run",
@@ -368,6 +369,29 @@ def _said(flag: str, words: str) -> tuple[bool, str]:
     return flag == "--preserve", words
 
 
+def _add_overwriting(group: argparse._ArgumentGroup, told: Callable[[str], str]) -> None:
+    add = group.add_argument
+    add("--no-clobber", action="store_true", help=told("keep each of them"))
+    add("-i", "--interactive", action="store_true", help=told("ask before one is replaced"))
+    backup = functools.partial(add, dest="backup", action="store_const")
+    backup(
+        "-b",
+        "--backup",
+        const="existing",
+        default="",
+        help=told("keep what is replaced, as file~ or file.~1~"),
+    )
+    for kind in BACKUPS:  # argparse lets no flag have a value that may be left out
+        backup(f"--backup={kind}", const=kind, help=argparse.SUPPRESS)
+    add(
+        "-S",
+        "--suffix",
+        metavar="SUFFIX",
+        type=os.fsencode,
+        help=told("what --backup adds to a name (~)"),
+    )
+
+
 def wants_json(words: Sequence[str]) -> bool:
     """Whether ``-o json`` is among words that may make no sense otherwise."""
     if {"-ojson", "-o=json", "--output=json"}.intersection(words):
@@ -391,5 +415,6 @@ def options(said: argparse.Namespace) -> Options:
     if said.files_from is not None:
         rest["files_from"] = tuple(lists.names(said.files_from, null=said.null))
     rest["preserve"] = fidelity.preserved(said.preserve)
+    rest["interactive"] = None  # whom to ask, who parses does not know
     overrides = Overrides(**{**over, "as_groups": tuple(over["as_groups"])})
     return Options(**rest, overrides=overrides)

@@ -197,9 +197,6 @@ class Attempt:
         assert attempt._sink is not None
         assert attempt._session is not None
         attempt._is_over = True
-        if attempt is not self:
-            attempt._tally.adopt(self._tally)
-            attempt._owners, attempt._has_setid = self._owners, self._has_setid
         try:
             outcome = self._with_changes(relay.outcome(attempt._sink))
         except PodcpError as error:
@@ -209,7 +206,9 @@ class Attempt:
             end = attempt._plan.target
             spoken = self._plan.source.spoken(source), end.spoken(attempt._session)
             attempt._delivered = outcome, spoken
-            attempt._note_owner()
+            attempt._note_owner(self._owners, has_setid=self._has_setid)
+        if attempt is not self:
+            attempt._tally.adopt(self._tally)
 
     def _close(self) -> None:
         if self._session is not None:
@@ -461,16 +460,17 @@ class Attempt:
                 advice="leave it out, or copy into a container that runs as root",
             )
 
-    def _note_owner(self) -> None:
+    def _note_owner(self, owners: set[tuple[int, int]], *, has_setid: bool) -> None:
+        """Say what the destination's user cannot keep of what passed."""
         if self._user is None or OWNERSHIP not in self._plan.request.preserve:
             return
-        notices, user = self._tally.notices, f"{self._user[0]}:{self._user[1]}"
-        if self._owners - {self._user}:
+        notices, user = self._tally.own_notices, f"{self._user[0]}:{self._user[1]}"
+        if owners - {self._user}:
             notices.append(
                 f"owners are not kept: the user {self._plan.request.destination.where}, {user}, "
                 "may not give files away, and owns the copy"
             )
-        if self._has_setid:
+        if has_setid:
             notices.append(
                 f"setuid and setgid, where the tar there keeps them, are those of {user} now"
             )

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -115,6 +116,8 @@ def _carry_out(
     from kubectl_podcp.copies import copy_all, rehearse_all
 
     began, options = time.monotonic(), arguments.options(said)
+    if said.interactive:
+        options = replace(options, interactive=_who_is_asked())
     collected = Collected() if said.itemize and said.output else None
     tally = Tally(watcher=collected)
     on_notice = _ignore if said.quiet else _notice
@@ -357,6 +360,32 @@ def _above_the_bar(text: str) -> None:
 def _is_terminal(stream: TextIO | None) -> bool:
     with suppress(OSError, ValueError):  # closed
         return stream is not None and stream.isatty()
+    return False
+
+
+def _who_is_asked() -> Callable[[str], bool]:
+    """Return what asks the user whether a file may be replaced.
+
+    :raises UsageError: there is no terminal to ask on.
+    """
+    if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
+        raise UsageError(
+            "--interactive asks on a terminal, and stdin and stderr are not both one",
+            advice="--no-clobber keeps what is there, "
+            "--backup keeps what is replaced under another name",
+        )
+    return _ask
+
+
+def _ask(path: str) -> bool:
+    """Ask whether the file at ``path`` may be replaced; the end of input is no, as in GNU cp."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"{_screen.erase}overwrite {path}? ")
+        sys.stderr.flush()
+        answer = sys.stdin.readline()
+        if not answer.endswith("\n"):
+            sys.stderr.write("\n")
+        return answer.lstrip()[:1] in ("y", "Y")
     return False
 
 

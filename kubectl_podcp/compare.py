@@ -79,7 +79,8 @@ def _listed(end: End, script: str, nonce: str, stdin: bytes = b"") -> Listing | 
 
 
 def compare(plan: Plan, staging: Staging) -> Current | None:
-    """Return the files that are up to date; None where the trees cannot be compared.
+    """Return the files that are up to date, and what else is at both ends; None where the trees
+    cannot be compared.
 
     :param staging: as for :func:`list_target`.
     :raises SourceError: contents are to be compared, and the source cannot.
@@ -88,7 +89,9 @@ def compare(plan: Plan, staging: Staging) -> Current | None:
     source, target = plans.both(lambda: list_source(plan), lambda: list_target(plan, staging))
     if source is None or target is None:
         return None
-    return Current(source, _up_to_date(plan, source, target))
+    names = _up_to_date(plan, source, target) if plan.request.compares else frozenset()
+    clashing = (name for name in update.clashing(source, target) if name not in names)
+    return Current(source, names, tuple(clashing))
 
 
 def _up_to_date(plan: Plan, source: Listing, target: Listing) -> frozenset[bytes]:

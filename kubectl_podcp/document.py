@@ -62,6 +62,8 @@ def _of_report(report: Report) -> Fields:
         "protocols": [protocol for protocol in report.protocols if protocol],
         "retries": report.retries,
         "up_to_date": report.up_to_date,
+        "kept": report.kept,
+        "backed_up": report.backed_up,
         "verified": report.verified,
         "notices": [printable(notice) for notice in report.notices],
         "stderr": _lines(report.stderr),

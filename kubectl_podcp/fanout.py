@@ -13,7 +13,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -42,6 +42,7 @@ _ALONE = {
     "partial": "what one destination has kept is not what another one lacks",
     "update": "what is up to date at one destination is not at another",
     "checksum": "what is up to date at one destination is not at another",
+    "interactive": "what may be replaced at one destination is not at another",
 }
 """Options for which each destination would need a part of the source of its own."""
 
@@ -117,7 +118,7 @@ def _requests(
             "out the rest with --exclude",
         )
     for name, why in _ALONE.items():
-        if getattr(options, name):
+        if getattr(options, name) not in (False, None):
             raise UsageError(
                 f"--{name} is for one destination: {why}",
                 advice="leave it out, or copy to each destination by itself",
@@ -289,14 +290,19 @@ class _Fanout:
         self._tally.total = self._branches[0].plan.found.facts.size
         self._tally.rows = [branch.row for branch in self._branches]
         self._copy_together()
-        for said in self._tally.all_notices():
-            self._notice(said)
+        self._tell_notices(self._branches)
         source_failed = False
         for branch in self._branches:
             if branch.number in self._again:
                 branch.tally.watcher = self._tally.watcher
                 self._copy_again(branch, give_up=source_failed)
                 source_failed = source_failed or branch.tries.source_failed
+                self._tell_notices([branch])
+
+    def _tell_notices(self, branches: Iterable[_Branch]) -> None:
+        for branch in branches:
+            for said in branch.tally.all_notices():
+                self._notice(said)
 
     def _copy_together(self) -> None:
         first = self._branches[0]

@@ -45,6 +45,10 @@ def hint(message: str, options: Iterable[str], prog: str) -> str:
     )
     if value is None:
         return ""
+    names = value[1].split("/")
+    forms = [each for each in options if "=" in each and each.partition("=")[0] in names]
+    if forms:
+        return f"write {value[1]}, {', '.join(forms[:-1])} or {forms[-1]}"
     kind = _NUMBERS.get(value[3] or "", "no value")
     return f"{value[1]} takes {kind}"
 

@@ -74,6 +74,14 @@ class Plan:
         return Rewriting(request.preserve, self.there.umask, request.chmod, owner)
 
     @property
+    def existing(self) -> Kind:
+        """What stands where the copy will, a link not followed."""
+        if self.placement.merge:
+            return Kind.DIRECTORY
+        there = self.there.facts
+        return there.inner if there.kind is Kind.DIRECTORY else there.kind
+
+    @property
     def key(self) -> str:
         """16 hexadecimal digits that stand for this target and for no other.
 

@@ -70,6 +70,8 @@ def rates(tally: Tally, interval: float, ended: threading.Event) -> Iterator[flo
 def _draw(tally: Tally, stream: TextIO, ended: threading.Event) -> None:
     with suppress(OSError, ValueError):
         for rate in rates(tally, INTERVAL, ended):
+            if tally.asking:
+                continue
             size = _size(stream)
             lines = [line(tally, rate), *rows(tally, size.lines - 2)]
             shown = "\n".join(each[: size.columns - 1] for each in lines)

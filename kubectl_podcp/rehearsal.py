@@ -126,9 +126,9 @@ def printable_lines(script: str) -> str:
 def _stands(plan: Plan) -> str:
     if plan.placement.merge:
         return "a directory, merged into"
-    there = plan.there.facts
-    existing = there.inner if there.kind is Kind.DIRECTORY else there.kind
-    return "new" if existing is Kind.MISSING else f"a {existing.value}, replaced"
+    if plan.existing is Kind.MISSING:
+        return "new"
+    return f"a {plan.existing.value}, {'kept' if plan.request.no_clobber else 'replaced'}"
 
 
 def _where(end: End) -> str:
@@ -146,6 +146,12 @@ def _remarks(plan: Plan) -> list[str]:
     said = [f"In each run a random number stands where {NONCE} does."]
     if request.compares:
         said.append("Both ends are listed first, and what is up to date is left out.")
+    if request.no_clobber:
+        said.append("Files that are there already are kept.")
+    if request.interactive is not None:
+        said.append("It is asked about each file that is there already, and none is replaced else.")
+    if request.backup:
+        said.append("Files that are replaced are kept under another name.")
     if request.partial:
         said.append("What an earlier run with --partial has left is not sent again.")
     if request.verify:

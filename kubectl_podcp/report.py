@@ -49,10 +49,15 @@ class Tally:
     :ivar sent: bytes of archives that went to the destination, in all attempts.
     :ivar total: bytes expected where that is known, else None.
     :ivar up_to_date: files that need not be sent, since they are there as they are.
+    :ivar kept: files that need not be sent, since others are there that are to stay.
+    :ivar spared: files of ``files`` that are not there, since others are that are to stay.
+    :ivar backed_up: files that were replaced, and have another name now.
     :ivar notices: what a user should know about members that did not go as they were.
     :ivar more_notices: how many such there were that ``notices`` has no room for.
+    :ivar own_notices: what a user should know of this destination alone.
     :ivar verifying: whether all has passed, and is read again at the destination.
     :ivar read_again: files that were.
+    :ivar asking: whether the user is being asked something, and nothing may be drawn.
     :ivar watcher: is told each member as it passes.
     :ivar rows: one for each of several destinations.
     """
@@ -65,10 +70,15 @@ class Tally:
     sent: int = 0
     total: int | None = None
     up_to_date: int = 0
+    kept: int = 0
+    spared: int = 0
+    backed_up: int = 0
     notices: list[str] = field(default_factory=list)
     more_notices: int = 0
+    own_notices: list[str] = field(default_factory=list)
     verifying: bool = False
     read_again: int = 0
+    asking: bool = False
     watcher: Watcher | None = None
     rows: list[Row] = field(default_factory=list)
 
@@ -85,12 +95,16 @@ class Tally:
             self.watcher.restart()
         self.begin_again()
 
-    def begin_again(self, files: int = 0, size: int = 0, up_to_date: int = 0) -> None:
-        """Begin an attempt, with so many files and bytes staged, and files up to date."""
+    def begin_again(
+        self, files: int = 0, size: int = 0, up_to_date: int = 0, kept: int = 0
+    ) -> None:
+        """Begin an attempt, with so many files and bytes staged, and files up to date or kept."""
         self.files, self.directories, self.size, self.relayed = files, 0, size, size
-        self.up_to_date = up_to_date
+        self.up_to_date, self.kept = up_to_date, kept
+        self.spared = self.backed_up = 0
         self.verifying, self.read_again = False, 0
         self.notices.clear()
+        self.own_notices.clear()
         self.more_notices = 0
 
     def adopt(self, other: Tally) -> None:
@@ -109,9 +123,9 @@ class Tally:
             self.size += member.size
 
     def all_notices(self) -> list[str]:
-        """Return the notices, and how many more there were."""
+        """Return the notices, how many more there were, and those of this destination."""
         more = [f"and {self.more_notices:,} more"] if self.more_notices else []
-        return [*self.notices, *more]
+        return [*self.notices, *more, *self.own_notices]
 
     def note(self, member: Member, what: str) -> None:
         """Note that a member did not go as it was."""
@@ -156,7 +170,7 @@ class Report:
         it changed meanwhile: what else was copied is complete, ``stderr`` says what it is.
     :ivar source: and ``destination``: as asked for.
     :ivar target: physical path at which the copy stands.
-    :ivar size: bytes of file contents.
+    :ivar size: bytes of file contents that passed.
     :ivar seconds: from the first to the last step, probes included.
     :ivar protocols: exec subprotocols of the source's and the destination's session; empty where
         nothing had to be sent.
@@ -164,6 +178,8 @@ class Report:
     :ivar sent: bytes of archives that went to the destination, in all attempts.
     :ivar retries: attempts that failed before.
     :ivar up_to_date: files that were not sent, since they were there as they are.
+    :ivar kept: files that were not copied, since others are there that were to stay.
+    :ivar backed_up: files that were replaced, and are there under another name.
     :ivar notices: what a user should know, in order.
     :ivar verified: whether the contents of every file but those up to date were read again at the
         destination, and were what had passed.
@@ -183,6 +199,8 @@ class Report:
     sent: int = 0
     retries: int = 0
     up_to_date: int = 0
+    kept: int = 0
+    backed_up: int = 0
     notices: tuple[str, ...] = ()
     stderr: bytes = b""
     verified: bool = False
@@ -194,6 +212,8 @@ class Report:
         files = count_files(self.files)
         again = {0: "", 1: ", after 1 retry"}.get(self.retries, f", after {self.retries} retries")
         current = f", {self.up_to_date:,} up to date" if self.up_to_date else ""
+        current += f", {self.kept:,} kept" if self.kept else ""
+        current += f", {self.backed_up:,} backed up" if self.backed_up else ""
         verified = ", sha256 verified" if self.verified else ""
         return (
             f"{self.status}: {files}, {human_size(self.size)} in {self.seconds:.1f} s "

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
-from kubectl_podcp.errors import UsageError
+from kubectl_podcp.errors import UsageError, printable
 from kubectl_podcp.fidelity import KEPT, OWNERSHIP, TIMESTAMPS, Owner, Preserved
 from kubectl_podcp.modes import Modes
 from kubectl_podcp.overrides import NOTHING, Overrides
@@ -18,6 +19,12 @@ STALL_TIMEOUT = 60.0
 RETRIES = 3
 """How often a copy is tried again, unless the user says otherwise."""
 
+SUFFIX = b"~"
+"""What a simple backup adds to a file's name, unless the user says otherwise."""
+
+BACKUPS = ("simple", "numbered", "existing")
+"""Kinds of backups, as GNU cp has them."""
+
 FROM_STDIN = {
     "partial": "it cannot be read a second time",
     "update": "it cannot be looked at before it is read",
@@ -26,6 +33,7 @@ FROM_STDIN = {
     "exclude": "all of it is meant",
     "files_from": "all of it is meant",
     "dereference": "it has no links that lead anywhere",
+    "interactive": "answers would come from there",
 }
 """Options that make no sense where the source is stdin, and why."""
 
@@ -35,6 +43,9 @@ TO_STDOUT = {
     "checksum": "nothing is there that could be up to date",
     "verify": "what was written there cannot be read again",
     "no_target_directory": "it is no directory",
+    "no_clobber": "nothing is replaced there",
+    "interactive": "nothing is replaced there",
+    "backup": "nothing is replaced there",
 }
 """Options that make no sense where the destination is stdout, and why."""
 
@@ -76,6 +87,12 @@ class Options:
         None is as many as can.
     :ivar selector: labels of the Pods that a destination without a name means.
     :ivar all_pods: a destination that names what has Pods means all that are ready, not one.
+    :ivar no_clobber: keep every file that is there already.
+    :ivar interactive: is asked, for each file that is there already, whether it may be replaced;
+        given its path, on the thread that copies. None: they are.
+    :ivar backup: keep each file that is replaced under another name, in one of the ways of
+        :data:`BACKUPS`; empty: it is gone.
+    :ivar suffix: which a simple backup adds to the name; None is :data:`SUFFIX`.
     """
 
     namespace: str | None = None
@@ -92,6 +109,10 @@ class Options:
     files_from: Words | None = None
     into: bool = False
     verify: bool = False
+    no_clobber: bool = False
+    interactive: Callable[[str], bool] | None = None
+    backup: str = ""
+    suffix: bytes | None = None
     bwlimit: float | None = None
     preserve: Preserved = KEPT
     dereference: bool = False
@@ -116,6 +137,16 @@ class Options:
     def compares(self) -> bool:
         """Whether what is there is looked at before anything is sent."""
         return self.update or self.checksum
+
+    @property
+    def keeps(self) -> bool:
+        """Whether some of what is there may have to stay."""
+        return self.no_clobber or self.interactive is not None
+
+    @property
+    def spares(self) -> bool:
+        """Whether there are rules for what is there, and it is not simply replaced."""
+        return self.keeps or bool(self.backup)
 
     def tries_again(self, failed: int) -> bool:
         """Whether there is another try after ``failed`` ones that may pass."""
@@ -167,6 +198,7 @@ class CopyRequest(Options):
                     )
         self._check_streams()
         self._check_fidelity()
+        self._check_overwriting()
         selection(self.exclude, self.files_from)
         if self.access[0] != self.access[1]:
             self.overrides.check_for_two_clusters()
@@ -198,6 +230,32 @@ class CopyRequest(Options):
                     f"--{name} goes by times, which are not kept with --no-preserve=timestamps",
                     advice=instead,
                 )
+
+    def _check_overwriting(self) -> None:
+        """What is kept is neither asked about nor backed up."""
+        for name in ("interactive", "backup"):
+            if self.no_clobber and getattr(self, name):
+                raise UsageError(
+                    f"--no-clobber replaces nothing, and --{name} is about what is replaced",
+                    advice="leave one of them out",
+                )
+        if self.backup and self.backup not in BACKUPS:
+            raise UsageError(
+                f"'{printable(self.backup)}' is no way to make backups",
+                advice=f"they are {', '.join(BACKUPS)}",
+            )
+        if self.suffix is None:
+            return
+        if not self.backup:
+            raise UsageError(
+                "--suffix says how backups are called, and none are made",
+                advice="add --backup, or leave it out",
+            )
+        if not self.suffix or b"/" in self.suffix or b"\0" in self.suffix:
+            raise UsageError(
+                f"'{printable(self.suffix)}' cannot be the end of a file's name",
+                advice="a suffix has a character at least, and no slash",
+            )
 
     @property
     def is_stream(self) -> bool:

@@ -206,7 +206,7 @@ class Filling(_In):
     def _follower(self, nonce: str) -> Reader:  # noqa: ARG002
         return Raw(TOP)
 
-    def _note_owner(self) -> None:
+    def _note_owner(self, owners: set[tuple[int, int]], *, has_setid: bool) -> None:
         """It has no owner that could be kept."""
 
     def _opened(self, nonce: str) -> Session:

@@ -40,6 +40,8 @@ from kubectl_podcp.errors import (
 )
 from kubectl_podcp.fidelity import TIMESTAMPS
 from kubectl_podcp.logs import CHOICES
+from kubectl_podcp.overwriting import Overwriting
+from kubectl_podcp.paths import Kind
 from kubectl_podcp.plan import Plan
 from kubectl_podcp.relay import Outcome
 from kubectl_podcp.remainder import Part, Remainder, remainder
@@ -121,6 +123,7 @@ class Tries:
         named = plan.request.selection.only is not None
         self._unseen = Unseen(plan.request.selection) if named else None
         self._ledger = Ledger() if plan.request.verify else None
+        self._overwriting = Overwriting(plan.request, plan.found.facts.top)
         self._staging = self._new_staging(kept=plan.request.partial)
         self._look_first = plan.request.partial and self._staging.name in plan.there.leftovers
         self._lock = threading.Lock()  # between giving up and putting in place
@@ -133,7 +136,7 @@ class Tries:
 
     def first(self) -> Attempt:
         """Return the first attempt, as it is where all must be sent."""
-        staging = replace(self._staging, place=self._ledger is None, keep=self._keeps())
+        staging = replace(self._staging, place=self._places_at_once(), keep=self._keeps())
         return Attempt(self._plan, staging, self._tally, None, self._ledger)
 
     def run(self) -> Delivered:
@@ -177,7 +180,7 @@ class Tries:
             source=str(request.source),
             destination=str(request.destination),
             target=plan.placement.path,
-            files=tally.files,
+            files=tally.files - tally.spared,
             directories=tally.directories,
             size=tally.size,
             seconds=time.monotonic() - began,
@@ -186,6 +189,8 @@ class Tries:
             sent=tally.sent,
             retries=self.failed,
             up_to_date=tally.up_to_date,
+            kept=tally.kept + tally.spared,
+            backed_up=tally.backed_up,
             notices=(*self._notices, *tally.all_notices()),
             stderr=b"\n".join(filter(None, (outcome.source_stderr.rstrip(b"\n"), missing))),
             verified=request.verify and tally.sent > 0,
@@ -262,7 +267,7 @@ class Tries:
         if self.failed:
             self._ask_again()
         first = self._current is None
-        if first and self._plan.request.compares:
+        if first and self._must_compare():
             self._current = self._compare()
         resumed = self._look() if self._look_first or self._last is not None else None
         left = resumed or self._outdated(first)
@@ -274,7 +279,7 @@ class Tries:
 
         :param resumed: whether some of it is in the staging folder.
         """
-        place = not resumed and self._ledger is None
+        place = not resumed and self._places_at_once()
         self._staging = replace(self._staging, place=place, keep=self._keeps())
         if self._ledger is not None:
             self._ledger.begin(left)
@@ -284,7 +289,8 @@ class Tries:
         else:
             whole, size = len(left.whole), left.size()
             log.log(CHOICES, "goes on: %d files and %d bytes are there already", whole, size)
-            self._tally.begin_again(whole, size, len(left.current))
+            kept = len(left.current & self._current.kept) if self._current else 0
+            self._tally.begin_again(whole, size, len(left.current) - kept, kept)
         if self._tally.watcher is not None:
             staged = map(self._plan.rewriting.member, left.staged() if left else ())
             self._tally.watcher.begin(staged)
@@ -325,15 +331,36 @@ class Tries:
             self._staging = self._new_staging(kept=self._plan.request.partial)
             self._last = self._current = None
 
+    def _must_compare(self) -> bool:
+        """Whether it must be known what is there before anything is sent."""
+        request = self._plan.request
+        if request.compares:
+            return True
+        return request.keeps and not request.is_stream and self._plan.existing is not Kind.MISSING
+
+    def _places_at_once(self) -> bool:
+        """Whether the shell that unpacks puts the copy in its place, too: it is not told rules for
+        what is there, and does not wait until all was read again."""
+        return self._ledger is None and not self._plan.request.spares
+
     def _compare(self) -> Current:
-        """Return the files that are up to date at the destination."""
+        """Return the files that need not be sent, since they are at the destination."""
+        request = self._plan.request
         found = compare.compare(self._plan, self._new_staging(kept=False))
-        if found is None:
+        if found is None and request.interactive is not None:
+            raise self._overwriting.unlisted()
+        if found is None and request.compares:
             self._on_notice(
                 "what is there could not be compared (it is too much, or some of it cannot be "
                 "read): everything is copied"
             )
-        return found or Current(None, frozenset())
+        if found is None:
+            return Current(None, frozenset())
+        self._tally.asking = True
+        try:
+            return self._overwriting.kept(found, self._plan.placement)
+        finally:
+            self._tally.asking = False
 
     def _outdated(self, first: bool) -> Remainder | None:
         """Return what is wanted and not up to date at the destination; None where that is all.
@@ -382,6 +409,8 @@ class Tries:
         """Whether it is of use to try again after ``error``."""
         # The Pod was there when the copy began: it may be made anew.
         may_pass = error.retryable or isinstance(error, PodNotFound)
+        if self._plan.request.backup and self._committing and self._placed is None:
+            may_pass = False  # the next try would take what this one has placed for an old file
         if may_pass and self._plan.request.tries_again(self.failed):
             return True
         log.log(
@@ -497,14 +526,20 @@ class Tries:
             if self._given_up:  # and cleaned up, behind our back
                 raise NotAcknowledged("given up before the copy was put in its place")
             self._committing, self._placed = True, None
-        said = self._plan.target.run(scripts.commit(self._staging, nonce), COMMIT_TIMEOUT)
-        placed = re.search(rb"\npodcp-%b 0 1 (\d)\n\Z" % nonce.encode(), said)
+        how = self._overwriting.rules()
+        rules = scripts.rules(self._staging, how) if how else b""
+        commit = scripts.commit(self._staging, nonce, len(rules))
+        said = self._plan.target.run(commit, COMMIT_TIMEOUT, stdin=rules)
+        counts = rb" (\d+) (\d+)" if how else rb""
+        placed = re.search(rb"\npodcp-%b 0 1 (\d)%b\n\Z" % (nonce.encode(), counts), said)
         if placed is None:
             raise NotAcknowledged("the destination did not say that the copy is in its place")
         self._placed = int(placed[1])
         if self._placed != PLACED:
             why = said[: placed.start()]
             raise DestinationFailed("the copy could not be put in place", stderr=why)
+        if how:
+            self._tally.spared, self._tally.backed_up = int(placed[2]), int(placed[3])
 
     def _left(self) -> str:
         """Return what is on the destination after a failure, as far as it can be known."""

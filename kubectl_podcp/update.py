@@ -11,6 +11,7 @@ members of one archive; what is no regular file costs next to nothing.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -54,15 +55,31 @@ def same_digest(
     return frozenset(name for name in names if name in source and source[name] == target.get(name))
 
 
+def clashing(source: Listing, target: Listing) -> list[bytes]:
+    """Return the names of what is no directory at either end."""
+    return [
+        name
+        for name in source.names
+        if name in target
+        and not stat.S_ISDIR(source[name].mode)
+        and not stat.S_ISDIR(target[name].mode)
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Current:
     """Files that were found up to date.
 
     :ivar source: the source's listing of that time; None where there was nothing to go by.
+    :ivar names: which need not be sent, since they are there.
+    :ivar clashing: names of what else is no directory at either end, in order.
+    :ivar kept: those of ``names`` that are there, but not up to date.
     """
 
     source: Listing | None
     names: frozenset[bytes]
+    clashing: tuple[bytes, ...] = ()
+    kept: frozenset[bytes] = frozenset()
 
     def still(self, source: Listing) -> frozenset[bytes]:
         """Return those that did not change until ``source`` was listed."""

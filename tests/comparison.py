@@ -121,6 +121,7 @@ PEERS: dict[str, dict[str, str]] = {
     "--no-clobber": {"rsync": "`--ignore-existing`"},
     "--interactive": NOBODY,
     "--backup": {"rsync": "`-b`"},
+    "--suffix": {"rsync": "`--suffix`"},
 }
 
 HEAD = f"| option | what it does | {' | '.join(f'`{tool}`' for tool in TOOLS)} |"

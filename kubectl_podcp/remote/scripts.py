@@ -13,7 +13,8 @@ What a copy is proved by is said on stdout, and always carries the nonce:
                                     all of it, where that is whoever unpacks it
 ``podcp-<nonce> <rc> <m> <p>``      destination: the acknowledgement. Its tar ended with ``rc``,
                                     the marker was found (``m`` is 1), placing ended with ``p``
-                                    (0 done, 1 nothing was changed, 2 a merge stopped half-way)
+                                    (0 done, 1 nothing was changed, 2 a merge stopped half-way);
+                                    with :class:`Rules`, then files kept and files backed up
 ``<nonce> <mode> <size> …``         either: a line of a listing
 ``podcp-<nonce> listed <rc> <…>``   either: a listing's end
 ``<nonce> <digest>  <name>``        either: a digest; behind ``many``, a line for each of many files
@@ -504,7 +505,7 @@ fits() {
       fits "$e" "$2/${e##*/}" || return 1
     done
   else
-    leaf "$1" "$2"
+    leaf "$1" "$2" @SAFE
   fi
 }
 leaf() { ! is_dir "$2" || misfit directory "$2" non-directory "$1"; }
@@ -513,7 +514,7 @@ put() {
   moved=1
   land "$@"
 }
-land() { mv -f -- "$@" "$to/"; }
+land() { @LAND; }
 move() {
   if is_dir "$1" && [ ! -w "$1" ]; then
     chmod u+w "$1" && put "$1" && chmod u-w "$to/${1##*/}"
@@ -527,6 +528,7 @@ merge() {
     merge "$e" "$2/${e##*/}" || return 1
   done
   from=$1 to=$2 moved=
+  @SETTLE
   set --
   for e in "$from"/* "$from"/.[!.]* "$from"/..?*; do
     exists "$e" || continue
@@ -549,8 +551,11 @@ place() {
     left=$(find "$stage/$top" ! -type d) && [ -z "$left" ] || return 2
   else
     from=$stage to=. moved=
-    if exists "$name"; then fits "$stage/$top" "$PWD/$name" || return 1; fi
-    [ "$top" = "$name" ] || mv "$stage/$top" "$stage/$name" && move "$stage/$name"
+    if exists "$name"; then
+      fits "$stage/$top" "$PWD/$name" || return 1
+      @ONE
+    fi
+    [ "$top" = "$name" ] || mv "$stage/$top" "$stage/$name" && move "$stage/$name" @UNDO
   fi
 }
 """
@@ -561,14 +566,14 @@ place() {
 # replaced by any rename.
 _ACROSS = r"""
 leaf() {
-  case $2 in @MOUNTS)
+  @MAY case $2 in @MOUNTS)
     printf '%s is mounted there by itself, and cannot be replaced\n' "$2" >&2
     return 1 ;;
   esac
   ! is_dir "$2" || misfit directory "$2" non-directory "$1"
 }
 land() {
-  case $PWD/${to#./} in @BELOW) across "$@" ;; *) mv -f -- "$@" "$to/" ;; esac
+  case $PWD/${to#./} in @BELOW) across "$@" ;; *) @LAND ;; esac
 }
 across() {
   ( umask 077; mkdir -- "$to/$stage" ) || return 1
@@ -583,7 +588,122 @@ across() {
   }
   ( cd -- "$from" && { rm -rf -- "$@" 2>/dev/null || {
     chmod -R u+rwx "$@"; rm -rf -- "$@"; }; } ) || return 1
-  ( cd -- "$to/$stage" && mv -f -- "$@" .. ) && rmdir -- "$to/$stage"
+  @OVER && rmdir -- "$to/$stage"
+}
+"""
+
+_REPLACING = {
+    " @SAFE": "",
+    "@LAND": 'mv -f -- "$@" "$to/"',
+    "@SETTLE\n": "",
+    "@ONE\n": "",
+    " @UNDO": "",
+    "@MAY ": "",
+    "@OVER": '( cd -- "$to/$stage" && mv -f -- "$@" .. )',
+}
+"""What :data:`_PLACE` and :data:`_ACROSS` do with what stands there: they replace it."""
+
+# --- with rules for what stands there --------------------------------------------------------
+# What is there and may not be replaced stays, and ours is removed from the folder. What may is
+# linked under its backup's name first, so that its own name never stands for nothing, and then
+# replaced. All that is left should be new: it is moved by "mv -n", which leaves alone what came
+# meanwhile (GNU's asks the kernel for that, the others look before they rename); then the rules
+# hold for that, too. toybox' "ln -f" leaves a name of its own where both are one file already. A
+# symlink is renamed, for not every ln links what it is. "may" is made in Python: it knows names.
+_SPARING = {
+    "@SAFE": '&& safe "$1" "$2"',
+    "@LAND": 'arrive "$to" "$@"',
+    "@SETTLE": "settle || return 1",
+    "@ONE": """may "$stage/$top" || { spare "$stage/$top"; return; }
+      back_up "./$name" || return 1
+      over=-f""",
+    "@UNDO": """|| {
+      [ "$saved" = 0 ] || { exists "./$name" && rm -f -- "$b" || mv -f -- "$b" "./$name"; }
+      saved=0
+      return 1
+    }""",
+    "@MAY ": '! may "$1" || ',
+    "@OVER &&": """for e; do shift; set -- "$@" "$to/$stage/${e##*/}"; done
+  arrive "$to" "$@" &&""",
+}
+
+_RULES = r"""
+kept=0 saved=0 over=-n numbers=1
+clashes() { exists "$1" && ! is_dir "$1" && exists "$2/${1##*/}"; }
+named() {
+  n=0
+  if [ "$backup" != simple ] && [ -n "$numbers" ]; then
+    for b in "$1".~[1-9]*~; do
+      b=${b#"$1".~}
+      b=${b%\~}
+      case $b in *[!0-9]*|??????????????????*) continue ;; esac
+      [ "$b" -le "$n" ] || n=$b
+    done
+  fi
+  case $backup$n in
+    simple0|existing0) b=$1$suffix ;;
+    *) b=$1.~$((n + 1))~ ;;
+  esac
+}
+safe() {
+  [ -n "$backup" ] && may "$1" || return 0
+  is_dir "$2$suffix" || is_dir "$1$suffix" || return 0
+  named "$2"
+  [ "$b" = "$2$suffix" ] || return 0
+  printf 'cannot back up %s: %s is a directory\n' "$2" "$b" >&2
+  return 1
+}
+back_up() {
+  [ -n "$backup" ] || return 0
+  ! is_dir "$1" || return 1
+  named "$1"
+  ! exists "$b" || rm -f -- "$b" || return 1
+  { [ ! -L "$1" ] && ln -- "$1" "$b"; } 2>/dev/null || mv -f -- "$1" "$b" || return 1
+  saved=$((saved + 1))
+}
+spare() {
+  [ -n "$moved" ] || touch -r "$from" "$stage/$stage-time" || return 1
+  moved=1
+  rm -f -- "$@" && kept=$((kept + $#))
+}
+settle() {
+  set --
+  for e in "$from"/* "$from"/.[!.]* "$from"/..?*; do
+    clashes "$e" "$to" && ! may "$e" || continue
+    set -- "$@" "$e"
+    if [ $# = 200 ]; then spare "$@" || return 1; set --; fi
+  done
+  [ $# = 0 ] || spare "$@" || return 1
+  numbers=
+  for b in "$to"/*.~[1-9]*~ "$to"/.*.~[1-9]*~; do
+    ! exists "$b" || { numbers=1; break; }
+  done
+  over=-f
+  set --
+  for e in "$from"/* "$from"/.[!.]* "$from"/..?*; do
+    clashes "$e" "$to" && may "$e" || continue
+    back_up "$to/${e##*/}" || return 1
+    set -- "$@" "$e"
+    if [ $# = 200 ]; then put "$@" || return 1; set --; fi
+  done
+  [ $# = 0 ] || put "$@" || return 1
+  over=-n numbers=1
+}
+arrive() {
+  into=$1
+  shift
+  if [ "$over" = -f ]; then mv -f -- "$@" "$into/"; return; fi
+  mv -n -- "$@" "$into/"
+  for e; do
+    exists "$e" || continue
+    clashes "$e" "$into" || return 1
+    if may "$e"; then
+      back_up "$into/${e##*/}" && mv -f -- "$e" "$into/" || return 1
+    else
+      rm -f -- "$e" || return 1
+      kept=$((kept + 1))
+    fi
+  done
 }
 """
 
@@ -724,15 +844,18 @@ def receive(staging: Staging, nonce: str, *, gnu: bool, owners: bool = True) -> 
     )
 
 
-def _place(staging: Staging) -> str:
+def _place(staging: Staging, how: dict[str, str] = _REPLACING) -> str:
+    template = _PLACE + (_ACROSS if staging.mounts else "")
+    for word, meaning in how.items():
+        template = template.replace(word, meaning)
     if not staging.mounts:
-        return _PLACE
+        return template
     root = b"/" if staging.placement.directory == b"/" else b""  # then PWD ends with a slash
     mounts = staging.mounts
     outermost = [each for each in mounts if not any(each.startswith(m + b"/") for m in mounts)]
     exactly = "|".join(quote(root + mount) for mount in mounts)
     below = "|".join(f"{quote(root + mount)}|{quote(root + mount)}/*" for mount in outermost)
-    return _PLACE + _ACROSS.replace("@MOUNTS", exactly).replace("@BELOW", below)
+    return template.replace("@MOUNTS", exactly).replace("@BELOW", below)
 
 
 def _flat(script: str) -> str:
@@ -761,19 +884,49 @@ umask 022
 { take && join && place; } 2>&1
 placed=$?
 clean
-printf '\npodcp-%s 0 1 %d\n' "$nonce" "$placed"
+printf '\npodcp-%s 0 1 %d%s\n' "$nonce" "$placed" "${kept+ $kept $saved}"
 """
 )
 
 
-def commit(staging: Staging, nonce: str) -> str:
+def commit(staging: Staging, nonce: str, size: int = 0) -> str:
     """Put in place what was unpacked, and held back, before; say why not, and how that ended.
 
     A file of which the first part came earlier is made whole first (:func:`set_aside`).
+
+    :param size: length of the :func:`rules` that stdin has; without any, what is there is replaced.
     """
     place = _place(staging)
-    steps = place + _CLEAN + _TAKE + _WHOLE + _JOIN + _COMMIT
-    return f"nonce={nonce}\n" + _staged(staging) + steps
+    if size:
+        place = f'eval "$(head -c {size})"\n[ "$ruled" = "$nonce" ] || exit 1\n'
+    steps = "unset kept\n" + place + _CLEAN + _TAKE + _WHOLE + _JOIN + _COMMIT
+    return f"nonce={nonce}\n" + _staged(staging) + _flat(steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What becomes of files that stand where a copy puts its own.
+
+    :ivar backup: how one that is replaced is kept: ``simple``, ``numbered``, ``existing`` (which is
+        ``numbered`` for a file that has such backups, and ``simple`` for any other); empty: it is
+        not.
+    :ivar suffix: which a simple backup adds to the name.
+    :ivar only: names in the source that alone may replace what is there; None: all may.
+    """
+
+    backup: str = ""
+    suffix: bytes = b"~"
+    only: tuple[bytes, ...] | None = None
+
+
+def rules(staging: Staging, how: Rules) -> bytes:
+    """Return what :func:`commit` reads from stdin: it would be too long for a URL."""
+    may = ":"
+    if how.only is not None:
+        names = "|".join(map(quote, how.only))
+        may = f'case ${{1#"$stage"/}} in {names}) ;; *) return 1 ;; esac' if names else "return 1"
+    told = f"backup={how.backup}\nsuffix={quote(how.suffix)}\nmay() {{ {may}; }}\n"
+    return (told + _RULES + _place(staging, _SPARING) + "ruled=$nonce\n").encode()
 
 
 _SWEEP = r"""

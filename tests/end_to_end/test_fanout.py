@@ -219,6 +219,42 @@ def test_one_of_three_that_refuses_hurts_no_other(
         has_it(pod, pod.name.partition("-")[0], sent)
 
 
+@pytest.mark.parametrize("option", ["--no-clobber", "--backup"])
+def test_each_has_files_of_its_own_already(
+    cluster: ClusterUnderTest, version: str, sent: trees.Tree, three: list[TestPod], option: str
+) -> None:
+    """What is there at one of them is kept, or has another name, there alone."""
+    three[1].sh("mkdir /srv/tree; echo old >/srv/tree/big")
+    done = cluster.copy(version, "gnu-0:/data/tree", *to(three), option)
+    assert done.code == 0, done
+    for pod in (three[0], three[2]):
+        has_it(pod, pod.name.partition("-")[0], sent)
+    there = trees.look(three[1], "/srv", "tree")
+    kept = option == "--no-clobber"
+    assert there.entries.keys() - sent.entries.keys() == (set() if kept else {b"big~"})
+    assert three[1].sh(f"cat /srv/tree/big{'' if kept else '~'}") == b"old\n"
+    lines = [line for line in done.stderr.splitlines() if "1 kept" in line or "1 backed up" in line]
+    assert len(lines) == 1, done
+    assert f"{three[1].name}:/srv/tree" in lines[0]
+    assert all(pod.ours() == [] for pod in three)
+
+
+def test_who_cannot_keep_owners_is_named_alone(
+    cluster: ClusterUnderTest, version: str, sent: trees.Tree, three: list[TestPod]
+) -> None:
+    assert {(entry.uid, entry.gid) for entry in sent.entries.values()} != {(1000, 1000)}
+    cluster.pod("user-0").sh("rm -rf /tmp/copy; mkdir /tmp/copy")
+    words = ("--to", "user-0:/tmp/copy", *to(three), "-o", "json")
+    done = cluster.copy(version, "gnu-0:/data/tree", *words)
+    assert done.code == 0, done
+    told = {
+        each["destination"]: any("owners are not kept" in notice for notice in each["notices"])
+        for each in json.loads(done.stdout)["copies"]
+    }
+    assert told == {"user-0:/tmp/copy": True, **{f"{pod.name}:/srv": False for pod in three}}
+    assert done.stderr.count("owners are not kept: the user in user-0, 1000:1000") == 1
+
+
 def test_where_all_fail_nothing_is_partial(
     cluster: ClusterUnderTest, sent: trees.Tree, three: list[TestPod]
 ) -> None:

@@ -889,6 +889,7 @@ def test_every_option_reaches_the_request(copying: Copying) -> None:
         *("--source-kubeconfig", "/a", "--dest-kubeconfig", "/b"),
         *("--as", "jane", "--as-group", "x", "--as-group", "y,z", "--as-uid", "7"),
         *("--request-timeout", "1m", "--bwlimit", "1.5M"),
+        *("--backup=numbered", "-S", ".orig"),
         *WORDS,
     )
     assert code == 0
@@ -906,6 +907,8 @@ def test_every_option_reaches_the_request(copying: Copying) -> None:
             update=True,
             checksum=True,
             verify=True,
+            backup="numbered",
+            suffix=b".orig",
             bwlimit=1.5 * (1 << 20),
             source_container="one",
             dest_container="two",
@@ -919,6 +922,83 @@ def test_every_option_reaches_the_request(copying: Copying) -> None:
         ),
     )
     assert request.access == (("/a", "a"), ("/b", "b"))
+
+
+@pytest.mark.parametrize(
+    ("words", "fields"),
+    [
+        (["--no-clobber"], {"no_clobber": True}),
+        (["-b"], {"backup": "existing"}),
+        (["--backup"], {"backup": "existing"}),
+        (["--backup=existing"], {"backup": "existing"}),
+        (["--backup=simple", "--suffix", ".o"], {"backup": "simple", "suffix": b".o"}),
+        (["--backup=simple", "--suffix=\udcff"], {"backup": "simple", "suffix": b"\xff"}),
+    ],
+)
+def test_what_becomes_of_files_reaches_the_request(
+    words: list[str], fields: dict[str, Any], copying: Copying
+) -> None:
+    """The paths may follow at once: no option takes one for its value."""
+    assert run(*words, *WORDS) == 0
+    assert copying.requests == [CopyRequest.of(*WORDS, Options(**fields))]
+
+
+class Asked(io.StringIO):
+    """A terminal from which answers come."""
+
+    def isatty(self) -> bool:
+        """Say that it is one."""
+        return True
+
+
+@pytest.mark.parametrize(
+    ("typed", "answer", "more"),
+    [
+        ("y\n", True, ""),
+        ("  Yes\n", True, ""),
+        ("n\n", False, ""),
+        ("\n", False, ""),
+        ("", False, "\n"),
+        ("yes", True, "\n"),
+    ],
+)
+def test_the_user_is_asked_on_the_terminal(
+    copying: Copying, monkeypatch: pytest.MonkeyPatch, typed: str, answer: bool, more: str
+) -> None:
+    """The end of input is no; its line is ended for whatever is said next."""
+    answers = []
+
+    def ask(request: CopyRequest, _tally: Tally, _notice: Notice) -> Report:
+        assert request.interactive is not None
+        answers.append(request.interactive("web-1:/b"))
+        return REPORT
+
+    copying.then = ask
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stdin", Asked(typed))
+    assert run("-i", *WORDS) == 0
+    assert answers == [answer]
+    assert terminal.getvalue().startswith(f"\r\x1b[Joverwrite web-1:/b? {more}\r\x1b[J")
+
+
+@pytest.mark.parametrize("missing", ["stdin", "stderr"])
+def test_without_a_terminal_nobody_can_be_asked(
+    copying: Copying,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    missing: str,
+) -> None:
+    if missing == "stderr":
+        monkeypatch.setattr(sys, "stdin", Asked())
+    else:
+        monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert run("--interactive", *WORDS) == 2
+    said = capsys.readouterr().err
+    assert "error: --interactive asks on a terminal" in said
+    assert "--no-clobber keeps what is there" in said
+    assert copying.requests == []
 
 
 def test_what_is_wanted_reaches_the_request(copying: Copying, tmp_path: Path) -> None:

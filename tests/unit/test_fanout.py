@@ -83,6 +83,7 @@ TO = ("b:/x", "c:/x")
         ([FROM], TO, Options(partial=True), "--partial is for one destination"),
         ([FROM], TO, Options(update=True), "--update is for one destination"),
         ([FROM], TO, Options(checksum=True), "--checksum is for one destination"),
+        ([FROM], TO, Options(interactive=bool), "--interactive is for one destination"),
         ([FROM], ("b:/x", "b:/x"), Options(), "b:/x is named twice"),
         ([FROM], TO, Options(selector="app=web"), "each destination names its own"),
         ([FROM], (":/x",), Options(selector="app=web", partial=True), "--partial"),

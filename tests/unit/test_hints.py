@@ -33,6 +33,10 @@ def advice(*words: str) -> str:
         (["-v", *WORDS], "-v/--v takes a whole number"),
         (["--stall-timeout", "soon", *WORDS], "--stall-timeout takes a number"),
         (["--partial=yes", *WORDS], "--partial takes no value"),
+        (
+            ["--backup=off", *WORDS],
+            "write -b/--backup, --backup=simple, --backup=numbered or --backup=existing",
+        ),
     ],
     ids=" ".join,
 )

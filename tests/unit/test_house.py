@@ -66,8 +66,9 @@ ARROWS = {
     "streaming": "archive attempt cluster ends errors exec paths plan relay remote request sink "
     "standard",
     "rehearsal": "attempt ends errors exec paths plan",
-    "tries": "attempt compare errors fidelity logs paths plan relay remainder remote report resume "
-    "selection sink standard streaming update verify",
+    "overwriting": "errors paths remote request update",
+    "tries": "attempt compare errors fidelity logs overwriting paths plan relay remainder remote "
+    "report resume selection sink standard streaming update verify",
     "copy": "cluster plan rehearsal report request streaming tries",
     "fanout": "attempt cluster copy errors globs paths plan rehearsal report request tries",
     "copies": "cluster copy ends errors fanout globs paths plan rehearsal report request",

@@ -252,3 +252,18 @@ def test_the_cursor_stays_where_others_write() -> None:
     first, second, third = drawn.split("\n")
     assert first.endswith("/s")
     assert (second, third) == ("  web-0:/x  0 B  copying", "  web-1:/x  1.0 MiB  copying\x1b[2A")
+
+
+def test_nothing_is_drawn_while_somebody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be drawn over the question."""
+    rows = iter([True, False, True])
+    so_far, terminal = Tally(), Terminal()
+
+    def rates(*_: object) -> Iterator[float]:
+        for asking in rows:
+            so_far.asking = asking
+            yield 1.0
+
+    monkeypatch.setattr(progress, "rates", rates)
+    progress._draw(so_far, terminal, threading.Event())
+    assert terminal.rows == ["0 files  0 B  1 B/s", ""]

@@ -47,6 +47,16 @@ def test_files_and_directories_are_counted_apart() -> None:
     assert (tally.files, tally.directories, tally.size) == (4, 1, 5 + (1 << 40))
 
 
+def test_what_one_destination_did_with_its_files_is_not_told_of_another() -> None:
+    first, other = Tally(spared=1, backed_up=2), Tally()
+    first.add(member(REGULAR, 5))
+    other.adopt(first)
+    assert (other.files, other.spared, other.backed_up) == (1, 0, 0)
+    first.begin_again(files=2, size=9, up_to_date=3, kept=4)
+    assert (first.files, first.up_to_date, first.kept) == (2, 3, 4)
+    assert (first.spared, first.backed_up) == (0, 0)
+
+
 def test_notices_name_the_member_and_cannot_command_a_terminal() -> None:
     tally = Tally()
     tally.note(member(name=b"a\x1b[2J\nb\xff"), "left out, a socket")
@@ -80,6 +90,11 @@ def test_each_tally_has_its_own_notices() -> None:
             {"up_to_date": 5_490, "retries": 1},
             "complete: 1 file, 13.5 MiB in 2.0 s "
             "(6.8 MiB/s, at /b, after 1 retry, 5,490 up to date)",
+        ),
+        (
+            {"up_to_date": 1, "kept": 1_000, "backed_up": 2},
+            "complete: 1 file, 13.5 MiB in 2.0 s "
+            "(6.8 MiB/s, at /b, 1 up to date, 1,000 kept, 2 backed up)",
         ),
         (
             {"verified": True, "retries": 1},

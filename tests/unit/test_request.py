@@ -133,7 +133,8 @@ def test_what_a_stream_cannot_do_is_refused_in_words(
 ) -> None:
     assert CopyRequest(*paths).is_stream
     for name, why in without.items():
-        said = {name: (b"x",) if name in ("exclude", "files_from") else True}
+        names = ("exclude", "files_from")
+        said = {name: "simple" if name == "backup" else (b"x",) if name in names else True}
         with pytest.raises(UsageError) as caught:
             CopyRequest(*paths, **said)  # type: ignore[arg-type]
         assert caught.value.happened.startswith(f"--{name.replace('_', '-')} means nothing for")
@@ -160,6 +161,33 @@ def test_a_negative_number_of_retries_is_without_end(
 def test_a_rate_that_none_can_mean_is_refused(rate: float) -> None:
     with pytest.raises(UsageError, match="no number of bytes per second for --bwlimit"):
         CopyRequest(A, B, bwlimit=rate)
+
+
+@pytest.mark.parametrize(
+    ("fields", "happened"),
+    [
+        ({"no_clobber": True, "backup": "simple"}, "and --backup is about what is replaced"),
+        ({"no_clobber": True, "interactive": bool}, "and --interactive is about what is replaced"),
+        ({"backup": "none"}, "'none' is no way to make backups"),
+        ({"suffix": b"~"}, "--suffix says how backups are called, and none are made"),
+        ({"backup": "simple", "suffix": b""}, "'' cannot be the end of a file's name"),
+        ({"backup": "simple", "suffix": b"/x"}, "'/x' cannot be the end of a file's name"),
+        ({"backup": "simple", "suffix": b"a\0"}, "'a\\x00' cannot be the end of a file's name"),
+    ],
+)
+def test_what_is_there_is_kept_or_replaced(fields: dict[str, object], happened: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        CopyRequest(A, B, **fields)  # type: ignore[arg-type]
+    assert caught.value.happened.endswith(happened)
+    assert caught.value.advice
+
+
+def test_what_is_asked_about_may_be_backed_up() -> None:
+    request = CopyRequest(A, B, interactive=bool, backup="existing", suffix=b".orig")
+    assert request.keeps
+    assert request.spares
+    assert not CopyRequest(A, B, backup="simple").keeps
+    assert not CopyRequest(A, B, update=True).spares
 
 
 def test_this_machine_is_in_no_cluster_so_there_are_not_two() -> None:
