@@ -22,6 +22,15 @@ from tests.loopback.server import Server
 
 VERSIONS = ("v5", "v4")
 TARS = ("gnu", "busybox", "bsdtar", "toybox")
+
+CROSSWISE = (
+    ("v5", "gnu", "busybox"),
+    ("v4", "busybox", "gnu"),
+    ("v5", "toybox", "bsdtar"),
+    ("v4", "bsdtar", "toybox"),
+)
+"""A protocol, the source's tar and the destination's: each tar at each end, and each protocol with
+each kind, for tests of options. test_pairs.py and test_directions.py have all combinations."""
 DEFAULT_COMMAND = (sys.executable, "-m", "kubectl_podcp")
 
 
@@ -151,14 +160,25 @@ def server(cluster: ClusterUnderTest) -> Iterator[Server]:
 @pytest.fixture(params=VERSIONS)
 def version(request: pytest.FixtureRequest) -> str:
     """Which API server: one that speaks v5 and v4, or one that speaks v4 alone."""
-    if request.param not in os.environ.get("PODCP_TEST_VERSIONS", "v5 v4").split():
-        pytest.skip(f"this cluster has no API server that speaks {request.param} alone")
-    return str(request.param)
+    return _spoken(request.param)
+
+
+def _spoken(version: str) -> str:
+    if version not in os.environ.get("PODCP_TEST_VERSIONS", "v5 v4").split():
+        pytest.skip(f"this cluster has no API server that speaks {version} alone")
+    return version
+
+
+@pytest.fixture(params=CROSSWISE, ids="-".join)
+def crosswise(request: pytest.FixtureRequest) -> tuple[str, str, str]:
+    """A protocol, the source's tar, and the destination's."""
+    version, source, target = request.param
+    return _spoken(version), source, target
 
 
 SAMPLED = (
     *("test_changes", "test_hostile", "test_update", "test_verify"),
-    *("test_several", "test_streams"),
+    *("test_several", "test_streams", "test_overwriting", "test_fidelity_options", "test_resume"),
 )
 """Modules whose tests ask more of the tars than of the cluster: all of them run on the embedded
 one, whose tars are the same programs."""

@@ -25,9 +25,6 @@ from tests.end_to_end.pods import TestPod, ThisMachine
 from tests.end_to_end.test_left import COMMITS
 from tests.loopback.server import Server
 
-PAIRS = [*((tar, "gnu") for tar in TARS), *(("gnu", tar) for tar in TARS[1:])]
-"""Each tar at either end."""
-
 SOURCE = """
 mkdir -p tree/sub/deep tree/new; cd tree
 echo new >file; echo new >sub/file; echo new >sub/deep/file; echo new >new/file; echo new >.hidden
@@ -95,10 +92,10 @@ class Ends:
         return self.cluster.copy(self.version, *words)
 
 
-@pytest.fixture(params=PAIRS, ids="-".join)
-def ends(request: pytest.FixtureRequest, cluster: ClusterUnderTest, version: str) -> Iterator[Ends]:
+@pytest.fixture
+def ends(crosswise: tuple[str, str, str], cluster: ClusterUnderTest) -> Iterator[Ends]:
     """Each tar at either end; nothing of ours is left in any case."""
-    made = Ends(cluster, version, *request.param)
+    made = Ends(cluster, *crosswise)
     yield made
     assert not [name for name in made.target.names("/srv") if name.startswith(".podcp")]
 

@@ -10,12 +10,10 @@ import pytest
 
 from tests.end_to_end import fidelity, trees
 from tests.end_to_end.breaker import Breaker, Link, breaking
-from tests.end_to_end.conftest import TARS, ClusterUnderTest, Copied
+from tests.end_to_end.conftest import ClusterUnderTest, Copied
 from tests.end_to_end.pods import TestPod
 
 FILES = 200
-PAIRS = [*((tar, "gnu") for tar in TARS), *(("gnu", tar) for tar in TARS[1:])]
-"""Each tar at either end."""
 
 
 def sent(result: Copied) -> int:
@@ -61,10 +59,10 @@ class Ends:
         assert self.target.names("/srv") == ["tree"]
 
 
-@pytest.fixture(params=PAIRS, ids="-".join)
-def ends(request: pytest.FixtureRequest, cluster: ClusterUnderTest, version: str) -> Ends:
+@pytest.fixture
+def ends(crosswise: tuple[str, str, str], cluster: ClusterUnderTest) -> Ends:
     """Two Pods that hold the same tree; what is odd in it, too."""
-    made = Ends(cluster, version, *request.param)
+    made = Ends(cluster, *crosswise)
     trees.put_big_tree(made.source, "/data", "tree", FILES)
     made.copy().complete()
     made.check()
@@ -153,10 +151,10 @@ def test_a_directory_in_place_of_a_file_is_refused(ends: Ends) -> None:
     assert ends.target.names("/srv") == ["tree"]
 
 
-@pytest.fixture(params=PAIRS, ids="-".join)
-def empty(request: pytest.FixtureRequest, cluster: ClusterUnderTest, version: str) -> Ends:
+@pytest.fixture
+def empty(crosswise: tuple[str, str, str], cluster: ClusterUnderTest) -> Ends:
     """Two Pods with nothing in them."""
-    return Ends(cluster, version, *request.param)
+    return Ends(cluster, *crosswise)
 
 
 @pytest.mark.parametrize("name", ["file", "-dash", "@at"])
