@@ -243,7 +243,9 @@ def test_who_cannot_keep_owners_is_named_alone(
     cluster: ClusterUnderTest, version: str, sent: trees.Tree, three: list[TestPod]
 ) -> None:
     assert {(entry.uid, entry.gid) for entry in sent.entries.values()} != {(1000, 1000)}
-    cluster.pod("user-0").sh("rm -rf /tmp/copy; mkdir /tmp/copy")
+    cluster.pod("user-0").sh(
+        "[ ! -e /tmp/copy ] || chmod -R u+rwX /tmp/copy; rm -rf /tmp/copy; mkdir /tmp/copy"
+    )
     words = ("--to", "user-0:/tmp/copy", *to(three), "-o", "json")
     done = cluster.copy(version, "gnu-0:/data/tree", *words)
     assert done.code == 0, done

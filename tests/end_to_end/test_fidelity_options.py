@@ -314,7 +314,7 @@ def test_a_copy_does_not_go_where_its_source_leads(ends: Ends) -> None:
 def user(cluster: ClusterUnderTest) -> TestPod:
     """A Pod whose user is not root."""
     pod = cluster.pod("user-0")
-    pod.sh("rm -rf /tmp/copy; mkdir /tmp/copy")
+    pod.sh("[ ! -e /tmp/copy ] || chmod -R u+rwX /tmp/copy; rm -rf /tmp/copy; mkdir /tmp/copy")
     return pod
 
 
