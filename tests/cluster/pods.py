@@ -145,6 +145,8 @@ def manifests() -> list[dict[str, Any]]:
     ]
     pods = {pod["metadata"]["name"]: pod for pod in pairs}
     pods["gnu-0"] = _pod("gnu-0", _container("main", "gnu"), _container("side", "gnu"))
+    for name in ("gnu-0", "busybox-0", "bsdtar-0", "toybox-0"):
+        pods[name] = _with_volumes(pods[name], {"/kept": {}})
     pods["gnu-1"] = _with_volumes(
         pods["gnu-1"], {"/small": {"medium": "Memory", "sizeLimit": "8Mi"}}
     )

@@ -29,6 +29,9 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LONGEST_CHAIN = 40
 """Symlinks that are followed in one path, as in Linux."""
 
+KEPT = ("/kept",)
+"""Where the Pods that are sources have a volume."""
+
 
 class NotStarted(Exception):
     """A command could not be started; the text is what runc says."""
@@ -47,10 +50,13 @@ class Container:
         user: int = 0,
         populate: Callable[[Path], None] | None = None,
         kind: str = "",
+        volumes: Sequence[str] = (),
     ) -> None:
         """Prepare a container.
 
         :param kind: ``init`` or ``ephemeral``; neither of them where it is empty.
+        :param volumes: paths of directories that anybody may write to, and that are the Pod's: the
+            container may be restarted, and has them again.
         """
         self.name = name
         self.kind = kind
@@ -59,6 +65,9 @@ class Container:
         self._root = root
         self._user = user
         self._populate = populate
+        self._volumes = [
+            (root / path.strip("/"), Path(f"{root}:{path.strip('/')}")) for path in volumes
+        ]
         self._environment = {
             "PATH": _PATH,
             "HOSTNAME": pod,
@@ -100,6 +109,8 @@ class Container:
             if self._sandbox is not None:
                 self._sandbox.stop()
                 self._sandbox = None
+                for inside, aside in self._volumes:
+                    inside.rename(aside)
             remove_tree(self._root)
             self._starts += 1
             self.id = hashlib.sha256(b"%b %d" % (os.fsencode(self._root), self._starts)).hexdigest()
@@ -117,6 +128,12 @@ class Container:
                 raise NotStarted("the container has been stopped")
             if self._sandbox is None:
                 images.unpack(self.userland, self._root)
+                for inside, aside in self._volumes:
+                    if aside.exists():
+                        aside.rename(inside)
+                    else:
+                        inside.mkdir()
+                        inside.chmod(0o777)
                 if self._populate is not None:
                     self._populate(self._root)
                 self._sandbox = isolation.Sandbox(self._root, isolation.best())
@@ -156,12 +173,12 @@ class Pod:
 def catalogue(directory: Path, userlands: Iterable[str]) -> list[Pod]:
     """Return the Pods for the given userlands, with their directories below `directory`."""
     pairs = [
-        _pod(directory, f"{userland}-{number}", userland)
+        _pod(directory, f"{userland}-{number}", userland, volumes=KEPT if number == 0 else ())
         for userland in ("busybox", "bsdtar", "toybox")
         for number in (0, 1)
     ]
     pods = [
-        _pod(directory, "gnu-0", "gnu", containers=("main", "side")),
+        _pod(directory, "gnu-0", "gnu", containers=("main", "side"), volumes=KEPT),
         _pod(directory, "gnu-1", "gnu"),
         *pairs,
         _pod(directory, "notar-0", "notar"),
@@ -185,6 +202,7 @@ def _pod(
     containers: Sequence[str] = ("main",),
     user: int = 0,
     phase: str = "Running",
+    volumes: Sequence[str] = (),
     **extra: str,
 ) -> Pod:
     """Return a Pod.
@@ -193,7 +211,15 @@ def _pod(
     """
     kinds = {**dict.fromkeys(containers, ""), **{each: kind for kind, each in extra.items()}}
     made = tuple(
-        Container(name, each, userland, directory / f"{name}.{each}", user=user, kind=kind)
+        Container(
+            name,
+            each,
+            userland,
+            directory / f"{name}.{each}",
+            user=user,
+            kind=kind,
+            volumes=volumes if each == "main" else (),
+        )
         for each, kind in kinds.items()
     )
     return Pod(NAMESPACE, name, made, phase)

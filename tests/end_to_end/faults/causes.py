@@ -331,6 +331,17 @@ def restarted(end: Callable[[Run], TestPod], *, down: int = 0, up: int = 0) -> C
     return cause
 
 
+@contextmanager
+def source_restarted_with_a_volume(run: Run) -> Iterator[None]:
+    """Restart the source's container; what is copied is on a volume, and there again."""
+    folder = f"/kept/{run.version}"
+    run.source.fresh(folder)
+    run.source_path = f"{folder}/tree"
+    run.at_end.callback(lambda: run.source.fresh(folder))
+    with restarted(lambda _: run.source, down=SOME)(run):
+        yield
+
+
 def restart(run: Run, pod: TestPod) -> None:
     """Restart the main container of a Pod."""
     if run.cluster.is_real:

@@ -8,6 +8,7 @@ each has folders of its own.
 
 from __future__ import annotations
 
+import posixpath
 import random
 import re
 import subprocess
@@ -161,7 +162,7 @@ class Run:
         """Make the tree to copy, and something older where it goes."""
         chance = random.Random(1)
         size = size_of_big(self.cluster.is_real)
-        self.source.unpack(_tree(chance, size), f"{self.base}/data")
+        self.source.unpack(_tree(chance, size), posixpath.dirname(self.source_path))
         if self.is_foreign:
             return
         self.destination.sh(

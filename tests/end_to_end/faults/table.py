@@ -96,6 +96,12 @@ FAULTS = (
         alone=True,
     ),
     Entry(
+        "source's container restarted, its files on a volume",
+        causes.source_restarted_with_a_volume,
+        Kind.PASSES,
+        alone=True,
+    ),
+    Entry(
         "destination's container restarted",
         causes.restarted(_destination, up=SOME),
         Kind.PASSES,
