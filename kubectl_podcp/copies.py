@@ -13,15 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kubectl_podcp import globs
 from kubectl_podcp import plan as plans
 from kubectl_podcp.copy import carry_out, clusters, perform, rehearse
-from kubectl_podcp.ends import PodEnd
-from kubectl_podcp.errors import Interrupted, NoDirectory, PodcpError, UsageError, printable
-from kubectl_podcp.paths import GRAMMAR, PodPath
+from kubectl_podcp.errors import Interrupted, NoDirectory, PodcpError, UsageError
+from kubectl_podcp.paths import GRAMMAR
 from kubectl_podcp.plan import Plan
 from kubectl_podcp.report import Failure, Result, Tally
 from kubectl_podcp.request import DEFAULTS, Access, CopyRequest, Options
+from kubectl_podcp.sources import check, expanded
 
 if TYPE_CHECKING:  # imported where they are used: they are what start-up takes its time for
     from kubectl_podcp.cluster.kubeconfig import Cluster
@@ -42,11 +41,11 @@ def copy_all(
     on_notice: Callable[[str], None] | None = None,
     on_result: Callable[[Result], None] | None = None,
 ) -> list[Result]:
-    """Copy files and trees to one destination, or one source to several, as :func:`copy` does.
+    """Copy files and trees to a destination, or to several, as :func:`copy` does.
 
     :param sources: each as for :func:`copy`; wildcards in a path in a Pod stand for what is there.
-    :param destination: a directory that exists, where there are several sources. For one source it
-        may be several: a sequence, or those that ``selector`` and ``all_pods`` find.
+    :param destination: a directory that exists, where there are several sources. It may be several:
+        a sequence, or those that ``selector`` and ``all_pods`` find.
     :param tally: of the copy at hand; any thread may read it.
     :param on_notice: is told what a user should know, a sentence each, as it turns up.
     :param on_result: is told how each of several copies ended, as it ends; of several destinations
@@ -64,19 +63,19 @@ def copy_all(
     asked = [CopyRequest.of(each, words[0], options) for each in sources]
     if not asked:
         raise UsageError("there is no source", advice=f"a path is written {GRAMMAR}")
-    _check(asked)
+    check(asked)
     tally, known = tally or Tally(), Clusters()
     found = list[CopyRequest | Failure]()
     for request in asked:
         try:
-            found += _expanded(request, known, notice)
+            found += expanded(request, known, notice)
         except PodcpError as error:
             if len(asked) == 1 or isinstance(error, Interrupted):
                 raise
             found.append(_failure(request, error))
     if len(found) == 1 and isinstance(found[0], CopyRequest):
         return [carry_out(found[0], tally, notice, known)]
-    _check([each for each in found if isinstance(each, CopyRequest)])
+    check([each for each in found if isinstance(each, CopyRequest)])
     planned = _planned(found, known)
     notice = _once(notice, [each for each in planned if isinstance(each, Plan)])
     results = list[Result]()
@@ -103,15 +102,15 @@ def rehearse_all(
 
         return fanout.rehearse_to_all(sources, words, options, on_notice)
     asked = [CopyRequest.of(each, words[0], options) for each in sources]
-    _check(asked)
+    check(asked)
     if asked[0].is_stream:
         raise UsageError(
             "--dry-run says what is run at two places, and - is neither",
             advice="leave it out",
         )
     known = Clusters()
-    found = [each for request in asked for each in _expanded(request, known, on_notice)]
-    _check(found)
+    found = [each for request in asked for each in expanded(request, known, on_notice)]
+    check(found)
     several = len(found) > 1
     return [rehearse(replace(each, into=several), on_notice, known) for each in found]
 
@@ -126,60 +125,6 @@ def _words(destination: Destination) -> list[str | bytes]:
 def _are_several(words: Sequence[str | bytes], options: Options) -> bool:
     """Whether a command line may mean several destinations."""
     return len(words) > 1 or options.all_pods or options.selector is not None
-
-
-def _check(requests: Sequence[CopyRequest]) -> None:
-    """Check what can be wrong with several sources that is not with one.
-
-    :raises UsageError: something is.
-    """
-    if len(requests) < 2:
-        return
-    first = requests[0]
-    if first.no_target_directory:
-        raise UsageError(
-            "with several sources, the destination cannot be each of them",
-            advice="leave out -T (--no-target-directory), or name one source",
-        )
-    if any(request.is_stream for request in requests):
-        raise UsageError(
-            "- stands for one stream, and there are several sources",
-            advice="for one archive of several directories, name the directory that they are in",
-        )
-    if first.files_from is not None:
-        raise UsageError(
-            "--files-from names what is in one source, and there are several",
-            advice="name one directory, or copy them one by one",
-        )
-    names = dict[bytes, CopyRequest]()
-    for request in requests:
-        source = request.source
-        other = None if source.is_contents else names.setdefault(source.name, request)
-        if other is not None and other is not request:
-            raise UsageError(
-                f"{other.source} and {source} would both become "
-                f"'{printable(source.name)}' in {request.destination}",
-                advice="copy one of them by itself, under another name",
-            )
-
-
-def _expanded(
-    request: CopyRequest, known: Clusters, notice: Callable[[str], None]
-) -> list[CopyRequest]:
-    """Return a request for each of what a source with wildcards stands for.
-
-    :raises PodcpError: nobody can tell, or it stands for nothing.
-    """
-    path = request.source
-    if not globs.has_wildcards(path):
-        return [request]
-    assert isinstance(path, PodPath)
-    end, _ = plans.find(clusters(request, known), request, path, request.source_container)
-    assert isinstance(end, PodEnd)
-    for said in end.notices:
-        if said != end.pod.notice:  # which the plan tells
-            notice(said)
-    return [replace(request, source=each) for each in globs.expand(end, path)]
 
 
 def _planned(found: Sequence[CopyRequest | Failure], known: Clusters) -> list[Plan | Failure]:

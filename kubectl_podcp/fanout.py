@@ -1,9 +1,9 @@
-"""Several destinations of one source: which are meant, and that each is proved by itself.
+"""Several destinations: which are meant, and that each is proved by itself.
 
 The order of things: what the command line alone tells is wrong; which Pods are meant; the plan of
-each copy, all of them asked at once; one attempt together, for which the source is read once; then
-each destination goes its own way: what is left to do is done at once for all, and those that have
-failed for a reason that may pass are copied to again, one by one. Raises
+each copy, those of one source asked at once; then for each source one attempt together, for which
+it is read once. Each destination goes its own way then: what is left to do is done at once for all,
+and those that have failed for a reason that may pass are copied to again, one by one. Raises
 :class:`~kubectl_podcp.errors.PodcpError` for what concerns all of them; what concerns one is its
 :class:`~kubectl_podcp.report.Failure`.
 """
@@ -18,7 +18,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kubectl_podcp import globs
 from kubectl_podcp import plan as plans
 from kubectl_podcp.attempt import Attempt
 from kubectl_podcp.copy import carry_out, clusters, rehearse_plan
@@ -28,6 +27,7 @@ from kubectl_podcp.plan import Plan
 from kubectl_podcp.rehearsal import Rehearsal
 from kubectl_podcp.report import AGAIN, ALONE, Failure, Result, Row, Tally
 from kubectl_podcp.request import Access, CopyRequest, Options
+from kubectl_podcp.sources import check, expanded
 from kubectl_podcp.tries import NOTHING_TO_SEND, Again, Tries
 
 if TYPE_CHECKING:  # imported where it is used: it is what start-up takes its time for
@@ -55,17 +55,24 @@ def copy_to_all(
     notice: Notice,
     told: Callable[[Result], None],
 ) -> list[Result]:
-    """Copy one source to several destinations; see :func:`kubectl_podcp.copies.copy_all`.
+    """Copy to several destinations; see :func:`kubectl_podcp.copies.copy_all`.
 
     :param words: one for each destination, or for some Pods that are destinations.
     :param told: any thread may tell, one at a time.
-    :returns: how each copy ended, in the destinations' order.
+    :returns: how each copy ended, in the order of the sources, and for each in that of the
+        destinations.
     """
-    requests, known = _requests(sources, words, options), Clusters()
-    found = _found(requests, known, notice)
-    if len(found) == 1 and isinstance(found[0], CopyRequest):
-        return [carry_out(found[0], tally, notice, known)]
-    return _Fanout(_planned(found, known), tally, notice, told).run()
+    known = Clusters()
+    wanted = _wanted(_requests(sources, words, options), known, notice)
+    only = wanted[0][0] if len(wanted) == len(wanted[0]) == 1 else None
+    if isinstance(only, CopyRequest):
+        return [carry_out(only, tally, notice, known)]
+    planned = [_planned_or_failed(each, known, alone=len(wanted) == 1) for each in wanted]
+    once, results = _once(notice), list[Result]()
+    for each in planned:
+        tally.begin()
+        results += _Fanout(each, tally, once, told).run()
+    return results
 
 
 def rehearse_to_all(
@@ -79,43 +86,31 @@ def rehearse_to_all(
     :raises PodcpError: one of the copies would fail.
     """
     known, once = Clusters(), _once(notice)
-    found = _found(_requests(sources, words, options), known, notice)
-    planned = _planned(found, known)
+    wanted = _wanted(_requests(sources, words, options), known, notice)
+    planned = [plan for each in wanted for plan in _planned(each, known)]
     for each in planned:
         if isinstance(each, Failure):
             raise each.error
     return [rehearse_plan(each, once) for each in planned if isinstance(each, Plan)]
 
 
-# --- which destinations are meant ---------------------------------------------------------------
+# --- which copies are meant ----------------------------------------------------------------------
 
 
 def _requests(
     sources: Sequence[str | bytes], words: Sequence[str | bytes], options: Options
-) -> list[CopyRequest]:
-    """Return a request for each word.
+) -> list[list[CopyRequest]]:
+    """Return, for each source, a request for each word.
 
     :raises UsageError: the command line cannot be carried out.
     """
     if not sources:
         raise UsageError("there is no source", advice=f"a path is written {GRAMMAR}")
-    if len(sources) > 1:
-        raise UsageError(
-            "there are several sources, and may be several destinations",
-            advice="name one source, for example the directory that holds all of them",
-        )
-    requests = [CopyRequest.of(sources[0], word, options) for word in words]
-    first = requests[0]
-    if any(each.is_stream for each in requests):
+    requests = [[CopyRequest.of(source, word, options) for word in words] for source in sources]
+    if any(each.is_stream for row in requests for each in row):
         raise UsageError(
             "- stands for one stream, and there may be several destinations",
             advice="name a file or a directory",
-        )
-    if globs.has_wildcards(first.source):
-        raise UsageError(
-            f"{first.source} may stand for several sources, and there may be several destinations",
-            advice="name one source, for example the directory that holds all of them, and leave "
-            "out the rest with --exclude",
         )
     for name, why in _ALONE.items():
         if getattr(options, name) not in (False, None):
@@ -123,7 +118,8 @@ def _requests(
                 f"--{name} is for one destination: {why}",
                 advice="leave it out, or copy to each destination by itself",
             )
-    _check_choices([each.destination for each in requests], options)
+    check([row[0] for row in requests])
+    _check_choices([each.destination for each in requests[0]], options)
     return requests
 
 
@@ -143,6 +139,38 @@ def _check_choices(paths: Sequence[object], options: Options) -> None:
     for number, path in enumerate(paths):
         if path in paths[:number]:
             raise UsageError(f"{path} is named twice", advice="leave one of them out")
+
+
+def _wanted(
+    requests: Sequence[Sequence[CopyRequest]], known: Clusters, notice: Notice
+) -> list[list[CopyRequest | Failure]]:
+    """Return, for each source that there is, what becomes of it at each destination.
+
+    :raises PodcpError: nothing can be copied.
+    """
+    toward = _found(requests[0], known, notice)
+    sources = list[CopyRequest | Failure]()
+    for row in requests:
+        try:
+            sources += expanded(row[0], known, notice)
+        except PodcpError as error:
+            if len(requests) == 1 or isinstance(error, Interrupted):
+                raise
+            sources.append(_failure(row[0], error))
+    check([each for each in sources if isinstance(each, CopyRequest)])
+    several = len(sources) > 1
+    return [[_meeting(source, each, several=several) for each in toward] for source in sources]
+
+
+def _meeting(
+    source: CopyRequest | Failure, toward: CopyRequest | Failure, *, several: bool
+) -> CopyRequest | Failure:
+    """Return what becomes of a source at a destination, each of which is known beside another."""
+    if isinstance(source, CopyRequest) and isinstance(toward, CopyRequest):
+        return replace(toward, source=source.source, into=several)
+    failed = source if isinstance(source, Failure) else toward
+    assert isinstance(failed, Failure)
+    return _named_failure(str(source.source), str(toward.destination), failed.error, several)
 
 
 def _found(
@@ -222,6 +250,21 @@ def _planned(found: Sequence[CopyRequest | Failure], known: Clusters) -> list[Pl
     return planned
 
 
+def _planned_or_failed(
+    wanted: Sequence[CopyRequest | Failure], known: Clusters, *, alone: bool
+) -> Sequence[Plan | Failure]:
+    """Make the plan of each copy of one source.
+
+    :param alone: whether there is no other one, and the source's error that of the run.
+    """
+    try:
+        return _planned(wanted, known)
+    except PodcpError as error:
+        if alone or isinstance(error, Interrupted | UsageError):
+            raise
+        return [each if isinstance(each, Failure) else _failure(each, error) for each in wanted]
+
+
 # --- one copy to all of them ---------------------------------------------------------------------
 
 
@@ -255,7 +298,7 @@ class _Fanout:
     ) -> None:
         self._began = time.monotonic()
         self._tally = tally
-        self._notice = _once(notice)
+        self._notice = notice
         self._told = told
         self._lock = threading.Lock()  # for who tells
         self._results: dict[int, Result] = {}
@@ -408,7 +451,14 @@ def _named(branch: _Branch, left: object) -> str:
 
 
 def _failure(request: CopyRequest, error: PodcpError) -> Failure:
-    return Failure(str(request.source), str(request.destination), error, several=True)
+    return _named_failure(str(request.source), str(request.destination), error, request.into)
+
+
+def _named_failure(source: str, destination: str, error: PodcpError, several: bool) -> Failure:
+    """Return a failure that is known by its destination, and where there are several sources by
+    both."""
+    name = f"{source} to {destination}" if several else destination
+    return Failure(source, destination, error, name)
 
 
 def _once(notice: Notice) -> Notice:

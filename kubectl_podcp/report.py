@@ -226,13 +226,14 @@ class Failure:
     """One of several copies, which failed.
 
     :ivar source: and ``destination``: as asked for.
-    :ivar several: whether there are several destinations, not sources.
+    :ivar name: which of the copies it is, where the source does not tell: there are several
+        destinations.
     """
 
     source: str
     destination: str
     error: PodcpError
-    several: bool = False
+    name: str = ""
 
     @property
     def status(self) -> str:
@@ -243,9 +244,9 @@ class Failure:
         """Return what a user reads; it begins with which of the copies it was, where the error's
         own words do not name that."""
         said = str(self.error)
-        if self.several:
-            named = self.destination in self.error.happened
-            return said if named else f"{printable(self.destination)}: {said}"
+        if self.name:
+            named = self.name in self.error.happened
+            return said if named else f"{printable(self.name)}: {said}"
         return said if self.source in said else f"{self.source}: {said}"
 
 
@@ -262,13 +263,18 @@ def total(results: Sequence[Result], seconds: float) -> str:
     else:
         status = "partial" if made else "failed"
         copies = f"{whole:,} of {len(results):,} copies complete"
-    failed = [each.destination for each in results if isinstance(each, Failure) and each.several]
+    failed = [each.name for each in results if isinstance(each, Failure) and each.name]
     files, size = sum(each.files for each in made), sum(each.size for each in made)
-    current = sum(each.up_to_date for each in made)
+    counts = {
+        "up to date": sum(each.up_to_date for each in made),
+        "kept": sum(each.kept for each in made),
+        "backed up": sum(each.backed_up for each in made),
+    }
+    more = [f", {count:,} {what}" for what, count in counts.items() if count]
     return (
         f"{status}: {copies}, {count_files(files)}, {human_size(size)} in {seconds:.1f} s "
         f"({human_size(size / seconds if seconds else 0)}/s"
-        f"{f', {current:,} up to date' if current else ''})"
+        f"{''.join(more)})"
         f"{'; failed: ' if failed else ''}{printable(', '.join(failed))}"
     )
 

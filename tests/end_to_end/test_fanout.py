@@ -219,6 +219,33 @@ def test_one_of_three_that_refuses_hurts_no_other(
         has_it(pod, pod.name.partition("-")[0], sent)
 
 
+def test_several_sources_go_to_each(
+    cluster: ClusterUnderTest, version: str, sent: trees.Tree, three: list[TestPod], tmp_path: Path
+) -> None:
+    """Wildcards among them; where one source or one destination fails, all else is there."""
+    (tmp_path / "file").write_bytes(b"x" * 100_000)
+    sources = ("gnu-0:/data/tr*", str(tmp_path / "file"))
+    done = cluster.copy(version, *sources, *to(three))
+    assert done.code == 0, done
+    assert len(summaries(done)) == 6
+    for pod in three:
+        assert pod.sh("cat /srv/file") == b"x" * 100_000
+        assert sorted(pod.names("/srv")) == ["file", "tree"]
+        pod.sh("rm /srv/file")
+        has_it(pod, pod.name.partition("-")[0], sent)
+        pod.fresh("/srv")
+    three[1].sh("echo old >/srv/tree")
+    done = cluster.copy(version, *sources, "gnu-0:/none", *to(three))
+    assert done.code == 3, done
+    assert len(summaries(done)) == 5
+    ends = [("gnu-0:/data/tree", three[1]), *(("gnu-0:/none", pod) for pod in three)]
+    failed = ", ".join(f"{source} to {pod.name}:/srv" for source, pod in ends)
+    assert done.stderr.rstrip().endswith(f"; failed: {failed}")
+    assert three[1].sh("cat /srv/tree") == b"old\n"
+    assert all(pod.sh("cat /srv/file") == b"x" * 100_000 for pod in three)
+    assert all(pod.ours() == [] for pod in three)
+
+
 @pytest.mark.parametrize("option", ["--no-clobber", "--backup"])
 def test_each_has_files_of_its_own_already(
     cluster: ClusterUnderTest, version: str, sent: trees.Tree, three: list[TestPod], option: str

@@ -25,7 +25,7 @@ from kubectl_podcp.errors import (
 )
 from kubectl_podcp.paths import parse
 from kubectl_podcp.plan import Plan
-from kubectl_podcp.report import Failure, Result, Tally
+from kubectl_podcp.report import Failure, Result, Tally, total
 from kubectl_podcp.request import CopyRequest, Options
 from kubectl_podcp.tries import Again
 from tests.unit.test_report import report
@@ -76,8 +76,9 @@ TO = ("b:/x", "c:/x")
     ("sources", "words", "options", "said"),
     [
         ([], TO, Options(), "there is no source"),
-        ([FROM, "web-1:/b"], TO, Options(), "several sources"),
-        (["web-0:/*"], TO, Options(), "may stand for several sources"),
+        ([FROM, "web-1:/a"], TO, Options(), "would both become 'a'"),
+        ([FROM, "web-1:/b"], TO, Options(no_target_directory=True), "cannot be each of them"),
+        ([FROM, "-"], TO, Options(), "- stands for one stream"),
         (["-"], TO, Options(), "- stands for one stream"),
         ([FROM], ("b:/x", "-"), Options(), "- stands for one stream"),
         ([FROM], TO, Options(partial=True), "--partial is for one destination"),
@@ -192,12 +193,15 @@ class World:
         self.is_nothing = False
         self.keys: dict[str, str] = {}
         self.source: PodcpError | None = None
+        self.missing = ""
 
     def ask(self, _clusters: object, request: CopyRequest) -> str:
         """Stand for :func:`plan.ask`."""
         self.done.append(f"ask {request.source}")
         if self.source is not None:
             raise self.source
+        if str(request.source) == self.missing:
+            raise SourceNotFound("it is not there")
         return "asked"
 
     def toward(self, _clusters: object, request: CopyRequest, asked: str) -> Plan:
@@ -319,6 +323,51 @@ def test_a_signal_says_what_is_where(world: World, when: str) -> None:
         assert lines == [f"{each}: nothing is there" for each in (B, C, D)]
     else:
         assert lines == [f"{C}: nothing here", f"{D}: nothing is there"]
+
+
+def test_each_of_several_sources_is_read_once(world: World) -> None:
+    world.plans[B] = PodNotFound("gone")
+    world.first[D] = DestinationFailed("full")
+    told, notices = list[Result](), list[str]()
+    results = copies.copy_all(
+        [FROM, "web-1:/b"], [B, C, D], on_result=told.append, on_notice=notices.append
+    )
+    assert world.done == [f"ask {FROM}", "ask web-1:/b", f"relay {C} {D}", f"relay {C} {D}"]
+    assert words(results) == [f"{B} failed", f"{C} complete", f"{D} failed"] * 2
+    assert sorted(words(told)) == sorted(words(results))
+    messages = [each.message() for each in results if isinstance(each, Failure)]
+    assert messages == [
+        f"{source} to {destination}"
+        for source in (FROM, "web-1:/b")
+        for destination in (f"{B}: gone", f"{D}: full")
+    ]
+    assert notices == ["a notice"]
+    assert total(results, 1.0).endswith(
+        f"; failed: {FROM} to {B}, {FROM} to {D}, web-1:/b to {B}, web-1:/b to {D}"
+    )
+
+
+def test_one_of_several_sources_that_is_not_there_hurts_no_other(world: World) -> None:
+    world.missing = FROM
+    results = copies.copy_all([FROM, "web-1:/b"], [B, C])
+    assert words(results) == [f"{B} failed", f"{C} failed", f"{B} complete", f"{C} complete"]
+    assert world.done[-1] == f"relay {B} {C}"
+
+
+def test_a_source_that_nobody_can_expand_hurts_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def expanded(request: CopyRequest, *_: object) -> list[CopyRequest]:
+        if request.source.name == b"*":
+            raise SourceNotFound("nothing")
+        return [request]
+
+    monkeypatch.setattr(fanout, "expanded", expanded)
+    results = copies.copy_all(["web-0:/*", FROM], [B, C])
+    assert words(results) == [f"{B} failed", f"{C} failed", f"{B} complete", f"{C} complete"]
+    with pytest.raises(SourceNotFound):
+        copies.copy_all(["web-0:/*"], [B, C])
+    assert world.done[-1] == f"relay {B} {C}"
 
 
 def test_a_bug_reaches_the_caller(world: World) -> None:

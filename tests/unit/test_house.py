@@ -70,8 +70,9 @@ ARROWS = {
     "tries": "attempt compare errors fidelity logs overwriting paths plan relay remainder remote "
     "report resume selection sink standard streaming update verify",
     "copy": "cluster plan rehearsal report request streaming tries",
-    "fanout": "attempt cluster copy errors globs paths plan rehearsal report request tries",
-    "copies": "cluster copy ends errors fanout globs paths plan rehearsal report request",
+    "sources": "cluster copy ends errors globs paths plan request",
+    "fanout": "attempt cluster copy errors paths plan rehearsal report request sources tries",
+    "copies": "cluster copy errors fanout paths plan rehearsal report request sources",
     "__init__": "_version copies copy errors overrides report request",
     "cli": "arguments copies document errors items logs outputs printer progress pulse rehearsal "
     "report signals",

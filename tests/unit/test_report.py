@@ -142,7 +142,12 @@ def test_of_several_destinations_each_is_named() -> None:
     made = report(owner="web-1:")
     assert "at web-1:/" in made.summary()
     failures = [
-        Failure("a:/x", f"web-{each}:/srv", PodcpError(said, left=f"web-{each}:/srv is old"), True)
+        Failure(
+            "a:/x",
+            f"web-{each}:/srv",
+            PodcpError(said, left=f"web-{each}:/srv is old"),
+            f"web-{each}:/srv",
+        )
         for each, said in ((2, "full"), (3, "cannot write to web-3:/srv"))
     ]
     assert [each.message().splitlines()[0] for each in failures] == [
