@@ -28,7 +28,7 @@ from kubectl_podcp.errors import (
     printable,
 )
 from kubectl_podcp.exec.channels import Protocol
-from kubectl_podcp.fidelity import DEVICES, LINKS, OWNERSHIP, SETUID, TIMESTAMPS
+from kubectl_podcp.fidelity import DEVICES, FRACTIONS, LINKS, OWNERSHIP, SETUID, TIMESTAMPS
 from kubectl_podcp.modes import SETID
 from kubectl_podcp.plan import Plan
 from kubectl_podcp.relay import Filter, Outcome, Relay
@@ -50,6 +50,9 @@ DESTINATION_PROTOCOLS = (Protocol.V5, Protocol.V4)
 """Versions of the exec protocol that are asked for, the best one first; at the source the second
 one in a request of its own."""
 
+
+FRACTIONAL = frozenset({probe.Tar.GNU, probe.Tar.BSDTAR})
+"""Which tars write fractions of times, and restore them."""
 
 UNKNOWN_CHANGES = "whether files changed while they were read is not known"
 
@@ -207,6 +210,7 @@ class Attempt:
             spoken = self._plan.source.spoken(source), end.spoken(attempt._session)
             attempt._delivered = outcome, spoken
             attempt._note_owner(self._owners, has_setid=self._has_setid)
+            attempt._note_times(kept=self._keeps_fractions())
         if attempt is not self:
             attempt._tally.adopt(self._tally)
 
@@ -282,7 +286,13 @@ class Attempt:
             gnu=gnu,
             follow=request.dereference,
             apart=gnu and apart,
+            fractions=self._keeps_fractions(),
         )
+
+    def _keeps_fractions(self) -> bool:
+        """Whether times come with their fractions, and all destinations can restore them."""
+        tars = {self._plan.found.tar, *(each._plan.there.tar for each in self._all)}
+        return FRACTIONS in self._plan.request.preserve and tars <= FRACTIONAL
 
     def _tell(self, source: Session, names: bytes | None) -> None:
         """Send the list of names that the source's script reads first."""
@@ -328,10 +338,17 @@ class Attempt:
     def _follower(self, nonce: str) -> Reader:
         policy, hashes = self._policy(), self._hashes()
         top = self._plan.found.facts.top
-        rewriting = self._rewriting
-        if self._remainder is None and self._selection.is_all:
-            return Follower(nonce, top, policy, hashes=hashes, rewriting=rewriting)
-        return Follower(nonce, top, policy, self._stays_behind, hashes=hashes, rewriting=rewriting)
+        is_all = self._remainder is None and self._selection.is_all
+        stays = () if is_all else (self._stays_behind,)
+        return Follower(
+            nonce,
+            top,
+            policy,
+            *stays,
+            hashes=hashes,
+            rewriting=self._rewriting,
+            fractions=self._keeps_fractions(),
+        )
 
     def _wants(self, name: bytes, is_directory: bool) -> bool:
         return self._selection.wants(name, is_directory=is_directory)
@@ -474,6 +491,18 @@ class Attempt:
             notices.append(
                 f"setuid and setgid, where the tar there keeps them, are those of {user} now"
             )
+
+    def _note_times(self, *, kept: bool) -> None:
+        """Say that times are kept, but without the fractions that were asked for."""
+        if kept or FRACTIONS not in self._plan.request.preserve:
+            return
+        tars = {self._plan.found.tar, self._plan.there.tar} - FRACTIONAL
+        why = (
+            "another destination's tar"
+            if not tars
+            else " and ".join(sorted(f"the tar of {tar.value}" for tar in tars))
+        )
+        self._tally.own_notices.append(f"times are kept in whole seconds: {why} knows no others")
 
     def _bucket(self) -> Bucket | None:
         limit = self._plan.request.bwlimit

@@ -14,6 +14,8 @@ from kubectl_podcp.errors import UsageError, printable
 MODE, OWNERSHIP, TIMESTAMPS, LINKS = "mode", "ownership", "timestamps", "links"
 SETUID = "setuid"
 """setuid and setgid of files, which a mode that was not asked for is kept without."""
+FRACTIONS = "fractions of times"
+"""What of a time is below a second: it makes each member two blocks longer, so it is asked for."""
 MASKED = "masked mode"
 """The mode but for what the umask takes off, as ``kubectl cp --no-preserve`` has it."""
 DEVICES = "devices"
@@ -21,14 +23,14 @@ DEVICES = "devices"
 KEPT = frozenset({MODE, OWNERSHIP, TIMESTAMPS, LINKS})
 """What is kept where nothing is said."""
 
-EVERYTHING = KEPT | {SETUID, DEVICES}
+EVERYTHING = KEPT | {SETUID, FRACTIONS, DEVICES}
 """What ``--preserve=all`` keeps."""
 
 _MEANT = {
     # Of GNU cp's words, what each stands for.
     "mode": frozenset({MODE, SETUID}),
     "ownership": frozenset({OWNERSHIP}),
-    "timestamps": frozenset({TIMESTAMPS}),
+    "timestamps": frozenset({TIMESTAMPS, FRACTIONS}),
     "links": frozenset({LINKS}),
     "all": EVERYTHING,
 }

@@ -141,6 +141,9 @@ class Writing(_Out):
         counted, contents = super()._filter(follower), Contents()
         return lambda data: contents.only(counted(data))
 
+    def _note_times(self, *, kept: bool) -> None:
+        """Contents have no time."""
+
     def _ending(self, nonce: str) -> Ending:  # noqa: ARG002
         return lambda _sent: b""
 
@@ -194,6 +197,7 @@ class Unpacking(_In):
             hashes=self._hashes(),
             wrapping=wrapping,
             rewriting=self._rewriting,
+            fractions=self._keeps_fractions(),
         )
 
 
@@ -208,6 +212,9 @@ class Filling(_In):
 
     def _note_owner(self, owners: set[tuple[int, int]], *, has_setid: bool) -> None:
         """It has no owner that could be kept."""
+
+    def _note_times(self, *, kept: bool) -> None:
+        """It has no time, either."""
 
     def _opened(self, nonce: str) -> Session:
         script = scripts.receive_file(self._staging, nonce)

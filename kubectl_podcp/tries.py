@@ -38,7 +38,7 @@ from kubectl_podcp.errors import (
     Unauthorized,
     printable,
 )
-from kubectl_podcp.fidelity import TIMESTAMPS
+from kubectl_podcp.fidelity import FRACTIONS, TIMESTAMPS
 from kubectl_podcp.logs import CHOICES
 from kubectl_podcp.overwriting import Overwriting
 from kubectl_podcp.paths import Kind
@@ -478,6 +478,8 @@ class Tries:
             current = self._current.still(here) if here and self._current else frozenset[bytes]()
             known = None if plan.found.sha256 else self._ledger
             parts = bool(plan.found.sha256 and plan.there.sha256)
+            if FRACTIONS in plan.request.preserve:  # a listing has none, and the rest would not
+                parts = False
             if here and TIMESTAMPS in plan.request.preserve:  # by which it is known
                 resumption = partial(
                     resume.resumption, here, there, current, parts=parts, rewriting=plan.rewriting

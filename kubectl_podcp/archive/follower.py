@@ -184,6 +184,7 @@ class Follower:
     :param hashes: whether the contents of files that go on are hashed as they pass.
     :param wrapping: puts members of any names under ``top``; None: they stand there already.
     :param rewriting: what becomes of modes, owners and times. Events have them as they were.
+    :param fractions: whether fractions of times go on, where the archive has them.
     :raises ValueError: ``nonce`` or ``top`` is not of that form.
     """
 
@@ -203,6 +204,7 @@ class Follower:
         hashes: bool = False,
         wrapping: Wrapping | None = None,
         rewriting: Rewriting | None = None,
+        fractions: bool = False,
     ) -> None:
         if not _NONCE.fullmatch(nonce):
             raise ValueError("a nonce is 32 lower-case hexadecimal digits")
@@ -213,6 +215,7 @@ class Follower:
         self._hashes = hashes
         self._wrapping = wrapping
         self._rewriting = rewriting or Rewriting()
+        self._fractions = fractions
         self._tape = Tape()
         self._parser = self._stream()
         self._failure: Exception | None = None
@@ -362,6 +365,9 @@ class Follower:
             extension = Extension()
             block, header = yield from self._extended(header, extension)
         member, records = settle(header, extension)
+        if member.nanoseconds and (member.mtime < 0 or not self._fractions):
+            # Of a time before 1970 bsdtar takes the fraction for one that is added.
+            member = replace(member, nanoseconds=0)
         self._name = member.name
         sparse = None
         if records is not None or member.type == SPARSE:

@@ -8,7 +8,8 @@ No state and no I/O: any thread may call anything here.
 
 The canonical form is what GNU tar writes with ``--format=gnu --numeric-owner``, byte for byte:
 all four tars read it alike. pax is not among the choices: busybox and toybox ignore its sizes,
-owners and times.
+owners and times. The one exception are the fractions of a time, for a destination whose tar reads
+them: a pax header in front of the others, which says ``mtime`` and nothing else.
 
 Sources: POSIX.1-2017 ``pax``, "ustar Interchange Format" and "pax Header Block"; GNU tar's
 ``src/tar.h`` and ``src/create.c`` (``to_chars``, ``write_gnu_long_link``); what the four really
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from struct import Struct
 
 BLOCK = 512
@@ -80,8 +81,9 @@ class Member:
     """One member of an archive, as its header describes it.
 
     ``name`` is without the slash that tar puts after a directory's. ``type`` is one type flag.
-    ``size`` is in bytes, ``mtime`` in whole seconds since 1970, floored; ``mode`` has the twelve
-    permission bits alone. ``linkname`` is empty but for links, the numbers but for devices 0.
+    ``size`` is in bytes, ``mtime`` in whole seconds since 1970, floored; ``nanoseconds`` are those
+    behind them where they are wanted, else 0. ``mode`` has the twelve permission bits alone.
+    ``linkname`` is empty but for links, the numbers but for devices 0.
     """
 
     name: bytes
@@ -94,6 +96,7 @@ class Member:
     linkname: bytes = b""
     devmajor: int = 0
     devminor: int = 0
+    nanoseconds: int = 0
 
 
 def padded(size: int) -> int:
@@ -311,14 +314,18 @@ def pax_decimal(value: bytes) -> int:
     return int(value)
 
 
-def pax_seconds(value: bytes) -> int:
-    """Return a time in whole seconds, floored: ``-1.5`` is -2."""
+def pax_seconds(value: bytes) -> tuple[int, int]:
+    """Return a time in whole seconds, and the nanoseconds behind them, both floored: ``-1.25`` is
+    -2 and 750,000,000."""
     match = _SECONDS.fullmatch(value)
     if match is None:
         raise HeaderError("its pax header has something else for a time")
     whole, fraction = match[1], match[2] or b""
-    below = whole.startswith(b"-") and fraction.strip(b"0")
-    return _checked_time(int(whole) - (1 if below else 0))
+    seconds, nanoseconds = int(whole), int(fraction[:9].ljust(9, b"0"))
+    if whole.startswith(b"-") and fraction.strip(b"0"):
+        nanoseconds += bool(fraction[9:].strip(b"0"))
+        seconds, nanoseconds = seconds - 1, 10**9 - nanoseconds
+    return _checked_time(seconds), nanoseconds
 
 
 # Writing
@@ -327,10 +334,15 @@ def pax_seconds(value: bytes) -> int:
 def encode(member: Member) -> bytes:
     """Return the canonical header of ``member``: one block, before it ``K`` and ``L`` if needed.
 
+    Nanoseconds stand in an ``x`` before all of them, which GNU tar and bsdtar obey; busybox and
+    toybox do not. No time before 1970 may have any.
+
     A directory's name gets its slash here. The length is a multiple of 512.
     """
     name = member.name + b"/" if member.type == DIRECTORY else member.name
     block = _encode_block(name, member)
+    if member.nanoseconds:
+        return _fraction(member) + encode(replace(member, nanoseconds=0))
     if len(member.linkname) > NAME_FIELD or len(name) > NAME_FIELD:
         return _long(LONG_LINK, member.linkname) + _long(LONG_NAME, name) + block
     return block
@@ -357,6 +369,14 @@ def _long(flag: bytes, text: bytes) -> bytes:
     body = text + b"\0"
     header = _encode_block(b"././@LongLink", Member(b"", flag, len(body), 0o644, 0, 0, 0))
     return header + body.ljust(padded(len(body)), b"\0")
+
+
+def _fraction(member: Member) -> bytes:
+    """Return the pax header that carries a time below the second."""
+    record = b" mtime=%d.%09d\n" % (member.mtime, member.nanoseconds)
+    body = b"%d%b" % (len(record) + 2, record)
+    header = _encode_block(b"././@PaxHeader", Member(b"", PAX, len(body), 0o644, 0, 0, 0))
+    return header + body.ljust(BLOCK, b"\0")
 
 
 def _encode_block(name: bytes, member: Member) -> bytes:

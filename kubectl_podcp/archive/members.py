@@ -67,7 +67,7 @@ _PAX: dict[bytes, Callable[[Member, bytes], Member]] = {
     b"size": lambda member, value: replace(member, size=checked_size(pax_decimal(value))),
     b"uid": lambda member, value: replace(member, uid=checked_id(pax_decimal(value))),
     b"gid": lambda member, value: replace(member, gid=checked_id(pax_decimal(value))),
-    b"mtime": lambda member, value: replace(member, mtime=pax_seconds(value)),
+    b"mtime": lambda member, value: _with_time(member, *pax_seconds(value)),
     b"SCHILY.devmajor": lambda member, value: replace(member, devmajor=_number(member, value)),
     b"SCHILY.devminor": lambda member, value: replace(member, devminor=_number(member, value)),
 }
@@ -158,6 +158,10 @@ def _extended(header: Member, extension: Extension) -> tuple[Member, SparseRecor
     if sparse is not None and sparse.name is not None:
         header = replace(header, name=pax_text(sparse.name))
     return header, sparse
+
+
+def _with_time(member: Member, seconds: int, nanoseconds: int) -> Member:
+    return replace(member, mtime=seconds, nanoseconds=nanoseconds)
 
 
 def _number(member: Member, value: bytes) -> int:

@@ -68,6 +68,7 @@ class Rewriting:
             uid=uid,
             gid=gid,
             mtime=member.mtime if self.mtime is None else self.mtime,
+            nanoseconds=member.nanoseconds if self.mtime is None else 0,
         )
 
     def mode_of(self, mode: int) -> int:

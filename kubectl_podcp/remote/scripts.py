@@ -335,6 +335,7 @@ def send(
     gnu: bool = False,
     follow: bool = False,
     apart: bool = False,
+    fractions: bool = False,
 ) -> str:
     """Write the source's archive to stdout, then the trailer, then wait for a line on stdin.
 
@@ -350,6 +351,7 @@ def send(
     :param gnu: whether ``tar`` there is GNU tar, which takes backslashes in a list for escapes.
     :param follow: whether symbolic links are archived as what they lead to.
     :param apart: whether each name of a file is archived as a file of its own; GNU tar alone can.
+    :param fractions: whether times have fractions: in pax format, of GNU tar and bsdtar.
     """
     # Behind "--" a name may begin with "-"; one that begins with "@" means an archive to bsdtar.
     top = b"./" + source.top if source.top.startswith((b"@", b"-")) else source.top
@@ -357,6 +359,8 @@ def send(
     begin, end = ("", "") if gnu else ("began=$(date +%s)\n", _CHANGED)
     end = _TRAILER + (_following(end) if follow else end) + 'exit "$rc"\n'
     more = (" -h" if follow else "") + (" --hard-dereference" if apart else "")
+    if fractions:  # other times would be records of which nothing goes on
+        more += " --format=pax" + (" --pax-option=delete=atime,delete=ctime" if gnu else "")
     send_all, send_names = (
         each.replace("--numeric-owner", "--numeric-owner" + more)
         for each in (_SEND_ALL, _SEND_NAMES)

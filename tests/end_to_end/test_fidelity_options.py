@@ -390,6 +390,69 @@ def test_streams(ends: Ends) -> None:
         assert run(*words).returncode == 2, words
 
 
+def times(directory: Path) -> dict[str, int]:
+    """Return the time of all that is in a tree, in nanoseconds."""
+    found = [directory, *directory.rglob("*")]
+    return {str(each.relative_to(directory)): each.lstat().st_mtime_ns for each in found}
+
+
+def with_times(directory: Path) -> dict[str, int]:
+    """Give all that is in a tree a time of its own, with a fraction; return those."""
+    for number, each in enumerate(sorted(directory.rglob("*"), reverse=True), 1):
+        time = MTIME * 10**9 + number * 1_000_000_007
+        os.utime(each, ns=(time, time), follow_symlinks=False)
+    os.utime(directory, ns=(MTIME * 10**9 + 1, MTIME * 10**9 + 1))
+    return times(directory)
+
+
+@pytest.mark.parametrize("option", ["--preserve=timestamps", "--preserve", "--preserve=all"])
+@pytest.mark.parametrize("other", ["gnu", "bsdtar"])
+def test_fractions_of_times_are_kept_where_both_tars_can(
+    ends: Ends, other: str, option: str, tmp_path: Path
+) -> None:
+    """From here to a Pod, from that to another one, and back."""
+    (tmp_path / "tree/d").mkdir(parents=True)
+    (tmp_path / "tree/a").write_bytes(b"a" * 1000)
+    (tmp_path / "tree" / ("n" * 120)).write_bytes(b"n")
+    (tmp_path / "tree/d/link").symlink_to("../a")
+    expected = with_times(tmp_path / "tree")
+    can = ends.tar in ("gnu", "bsdtar")
+    ends.target.fresh("/data")
+    there, last = f"{ends.target.name}:/data", f"{other}-0:/srv"
+    ends.cluster.pod(f"{other}-0").fresh("/srv")
+    for words in (str(tmp_path / "tree"), there), (f"{there}/tree", last), (f"{last}/tree", "back"):
+        to = tmp_path / words[1] if words[1] == "back" else words[1]
+        result = ends.cluster.copy(ends.version, option, words[0], str(to)).complete()
+        knows = can or words[1] == "back"
+        assert ("times are kept in whole seconds" in result.stderr) == (not knows)
+    came = times(tmp_path / "back")
+    if can:
+        assert came == expected
+    elif ends.tar == "toybox":  # busybox has lost a directory's and a link's time altogether
+        assert came == {name: time // 10**9 * 10**9 for name, time in expected.items()}
+
+
+def test_a_retry_keeps_the_fractions_of_times(ends: Ends, tmp_path: Path) -> None:
+    """Of the file in which the first try was broken, too."""
+    (tmp_path / "tree").mkdir()
+    for number in range(3):
+        (tmp_path / f"tree/f{number}").write_bytes(os.urandom(8 << 20))
+    expected = with_times(tmp_path / "tree")
+    context = f"podcp-{ends.version}"
+    with breaking(ends.cluster.kubeconfig, context, tmp_path) as (breaker, kubeconfig):
+        through = replace(ends.cluster, kubeconfig=kubeconfig)
+        words = ("--preserve=timestamps", str(tmp_path / "tree"), f"{ends.target.name}:/srv")
+        cuts = breaker.on_passing = Cuts(12 << 20)
+        through.copy(ends.version, *words).complete()
+        assert cuts.made == 1
+        words = ("--preserve=timestamps", f"{ends.target.name}:/srv/tree", str(tmp_path / "back"))
+        through.copy(ends.version, *words).complete()
+    fine = ends.tar in ("gnu", "bsdtar")
+    came = times(tmp_path / "back")
+    for name in ("f0", "f1", "f2"):
+        assert came[name] == (expected[name] if fine else expected[name] // 10**9 * 10**9)
+
+
 @pytest.mark.parametrize("options", [("--chmod=600", "--chown=5:6"), ("--no-preserve=timestamps",)])
 def test_a_copy_that_is_broken_goes_on_with_what_was_asked_for(
     ends: Ends, options: tuple[str, ...], tmp_path: Path

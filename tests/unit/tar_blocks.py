@@ -127,10 +127,14 @@ def in_steps(data: bytes, step: int) -> list[bytes]:
 
 
 def follow(
-    messages: Iterable[bytes], top: bytes = b"top", policy: Policy | None = None
+    messages: Iterable[bytes],
+    top: bytes = b"top",
+    policy: Policy | None = None,
+    *,
+    fractions: bool = False,
 ) -> tuple[bytes, list[Event]]:
     """Feed a whole stream; return the archive that goes on, without its end, and all events."""
-    follower = Follower(NONCE, top, policy)
+    follower = Follower(NONCE, top, policy, fractions=fractions)
     archive: list[bytes] = []
     events: list[Event] = []
     for message in messages:

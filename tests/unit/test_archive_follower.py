@@ -983,6 +983,44 @@ def test_each_tar_unpacks_what_each_packed(
     assert snapshot(tmp_path) == with_time(expected, b"top/early", seconds)
 
 
+def times(base: Path) -> dict[str, int]:
+    """Return the time of all in a tree, to the nanosecond."""
+    return {str(path.relative_to(base)): path.lstat().st_mtime_ns for path in everything(base)}
+
+
+@pytest.mark.parametrize("destination", ["gnu", "bsdtar"])
+@pytest.mark.parametrize("source", ["gnu-pax", "bsdtar-pax"])
+def test_fractions_of_times_go_on_where_they_are_wanted(
+    tree: Path, tmp_path: Path, source: str, destination: str
+) -> None:
+    """Of everything since 1970, whatever its name is, and also of sparse files."""
+    needs(CREATE[source])
+    needs(TARS[destination])
+    stream = archived(tree, source)
+    archive, _ = follow([stream], policy=Policy(setuid=True), fractions=True)
+    for step in (7, 512, 32 * 1024):
+        messages = in_steps(stream, step)
+        assert follow(messages, policy=Policy(setuid=True), fractions=True)[0] == archive
+    later = ["--delay-directory-restore"] if destination == "gnu" else []  # as a copy does
+    subprocess.run(
+        [*TARS[destination], *later, "-x", "-p", "-f", "-"],
+        input=archive + headers.end_of_archive(len(archive)),
+        cwd=tmp_path,
+        umask=0,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    seconds = early(source)
+    assert snapshot(tmp_path) == with_time(snapshot(tree), b"top/early", seconds)
+    expected = {**times(tree), "top/early": seconds * 10**9}
+    assert any(time % 10**9 for time in expected.values())
+    assert times(tmp_path) == expected
+    whole, _ = follow([stream], policy=Policy(setuid=True))
+    assert b"mtime=" in archive
+    assert b"mtime=" not in whole
+
+
 @pytest.mark.parametrize("source", CREATE)
 def test_tarfile_reads_what_went_on(tree: Path, source: str) -> None:
     """Python's tarfile is a witness that none of the four shares code with."""

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tarfile
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -386,20 +387,40 @@ def test_duplicate_pax_records() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "seconds"),
+    ("value", "seconds", "nanoseconds"),
     [
-        (b"0", 0),
-        (b"1.999999999", 1),
-        (b"-1", -1),
-        (b"-1.0", -1),
-        (b"-1.5", -2),
-        (b"-0.5", -1),
-        (b"1.", 1),
+        (b"0", 0, 0),
+        (b"1.999999999", 1, 999_999_999),
+        (b"1.0000000019", 1, 1),
+        (b"1.05", 1, 50_000_000),
+        (b"-1", -1, 0),
+        (b"-1.0", -1, 0),
+        (b"-1.5", -2, 500_000_000),
+        (b"-0.5", -1, 500_000_000),
+        (b"-0.0000000001", -1, 999_999_999),
+        (b"1.", 1, 0),
     ],
 )
-def test_pax_seconds(value: bytes, seconds: int) -> None:
+def test_pax_seconds(value: bytes, seconds: int, nanoseconds: int) -> None:
     """Floored, also before 1970."""
-    assert headers.pax_seconds(value) == seconds
+    assert headers.pax_seconds(value) == (seconds, nanoseconds)
+
+
+@pytest.mark.parametrize("seconds", [0, 1_600_000_000, 2**40])
+@pytest.mark.parametrize("nanoseconds", [1, 500_000_000, 999_999_999])
+@pytest.mark.parametrize("name", [b"n", b"n" * 200])
+def test_fractions_of_a_time(seconds: int, nanoseconds: int, name: bytes) -> None:
+    """A pax header says them; tarfile agrees on what it says."""
+    member = Member(name, b"2", 0, 0o777, 1, 2, seconds, b"t" * 150, nanoseconds=nanoseconds)
+    written = headers.encode(member)
+    assert headers.encode(replace(member, nanoseconds=0)) == written[1024:]
+    pax = headers.parse(written[:512])
+    assert pax.type == b"x"
+    [(key, value)] = headers.pax_records(written[512 : 512 + pax.size])
+    assert (key, headers.pax_seconds(value)) == (b"mtime", (seconds, nanoseconds))
+    [info] = _tarfile_members(written + tar_blocks.END)
+    assert (info.name.encode(), info.linkname) == (name, "t" * 150)
+    assert Decimal(info.pax_headers["mtime"]) == seconds + Decimal(nanoseconds) / 10**9
 
 
 @pytest.mark.parametrize("value", [b"", b"1e3", b"1,5", b".5", b"--1", b"+1", b"1 ", b"9" * 19])

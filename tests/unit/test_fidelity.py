@@ -8,6 +8,7 @@ from kubectl_podcp.arguments import options, parse
 from kubectl_podcp.errors import UsageError
 from kubectl_podcp.fidelity import (
     EVERYTHING,
+    FRACTIONS,
     KEPT,
     LINKS,
     MASKED,
@@ -31,9 +32,10 @@ def kept(*words: str) -> frozenset[str]:
     ("words", "expected"),
     [
         ("", KEPT),
-        ("--preserve", KEPT | {SETUID}),
+        ("--preserve", KEPT | {SETUID, FRACTIONS}),
         ("--preserve=mode", KEPT | {SETUID}),
-        ("--preserve=timestamps,links,ownership", KEPT),
+        ("--preserve=timestamps,links,ownership", KEPT | {FRACTIONS}),
+        ("--preserve --no-preserve=timestamps", KEPT - {TIMESTAMPS} | {SETUID}),
         ("--preserve=all", EVERYTHING),
         ("--no-preserve", KEPT - {MODE, OWNERSHIP} | {MASKED}),
         ("--no-preserve=true", KEPT - {MODE, OWNERSHIP} | {MASKED}),
@@ -45,7 +47,7 @@ def kept(*words: str) -> frozenset[str]:
         ("--preserve=all --no-preserve=mode", EVERYTHING - {MODE, SETUID}),
         ("--no-preserve --preserve=mode", KEPT - {OWNERSHIP} | {SETUID}),
         ("--no-preserve --no-preserve=mode", KEPT - {MODE, OWNERSHIP}),
-        ("--preserve --no-preserve", KEPT - {MODE, OWNERSHIP} | {MASKED}),
+        ("--preserve --no-preserve", KEPT - {MODE, OWNERSHIP} | {MASKED, FRACTIONS}),
         ("--no-preserve=ownership,timestamps", KEPT - {OWNERSHIP, TIMESTAMPS}),
     ],
 )

@@ -115,6 +115,17 @@ def test_links_are_archived_as_what_they_lead_to(shell: Shell, apart: bool) -> N
     assert found[b"tree/link/file"].size == 8
 
 
+def test_times_are_archived_with_their_fractions(shell: Shell) -> None:
+    """Of GNU tar and bsdtar: the others are not asked to."""
+    gnu = shell.name == "gnu"
+    fractions = shell.name in ("gnu", "bsdtar")
+    script = scripts.send(SOURCE, NONCE, gnu=gnu, fractions=fractions)
+    packed = shell.run(script, b"\n" if gnu else b"\n\n")
+    assert f"\npodcp-{NONCE} 0\n".encode() in packed.stdout, packed
+    assert (b" mtime=" in packed.stdout) == fractions
+    assert b"atime=" not in packed.stdout or not gnu
+
+
 @pytest.mark.parametrize("deep", [False, True])
 def test_named_links_are_listed_as_what_they_lead_to(shell: Shell, deep: bool) -> None:
     words = scripts.words([b"tree/link"])
