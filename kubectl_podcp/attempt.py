@@ -378,10 +378,10 @@ class Attempt:
             assert isinstance(follower, Follower)
             feed = Splice(follower, remainder.rest(), alone=remainder.is_rest_alone).feed
 
-        # bsdtar sets the time of a directory that exists at once, and not when all is in it.
-        again = (
-            remainder is not None and not self._staging.place and self._any_has(probe.Tar.BSDTAR)
-        )
+        # bsdtar sets the time of a directory that exists at once, and not when all is in it. It
+        # exists where an attempt before has made it, or where what is named apart comes first.
+        exists = remainder is not None and (not self._staging.place or bool(remainder.odd))
+        again = exists and self._any_has(probe.Tar.BSDTAR)
         directories: list[Member] = []
 
         def counted(data: bytes) -> Iterator[object]:
