@@ -16,7 +16,7 @@ import pytest
 
 from tests.end_to_end import fidelity, trees
 from tests.end_to_end.breaker import breaking
-from tests.end_to_end.conftest import TARS, ClusterUnderTest, Copied
+from tests.end_to_end.conftest import ClusterUnderTest, Copied
 from tests.end_to_end.pods import Place, TestPod, ThisMachine
 from tests.end_to_end.test_resume import Cuts
 from tests.end_to_end.trees import MTIME, Entry, Tree
@@ -73,10 +73,11 @@ class Ends:
         assert came.entries == self.comparable(expected).entries
 
 
-@pytest.fixture(params=TARS)
-def ends(request: pytest.FixtureRequest, cluster: ClusterUnderTest, version: str) -> Ends:
+@pytest.fixture
+def ends(crosswise: tuple[str, str, str], cluster: ClusterUnderTest) -> Ends:
     """Two Pods of each userland."""
-    return Ends(cluster, version, request.param)
+    version, tar, _ = crosswise
+    return Ends(cluster, version, tar)
 
 
 def is_directory(entry: Entry) -> bool:
