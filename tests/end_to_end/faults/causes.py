@@ -334,10 +334,10 @@ def restarted(end: Callable[[Run], TestPod], *, down: int = 0, up: int = 0) -> C
 @contextmanager
 def source_restarted_with_a_volume(run: Run) -> Iterator[None]:
     """Restart the source's container; what is copied is on a volume, and there again."""
-    folder = f"/kept/{run.version}"
-    run.source.fresh(folder)
-    run.source_path = f"{folder}/tree"
-    run.at_end.callback(lambda: run.source.fresh(folder))
+    run.data = f"/kept/{run.version}"
+    run.source.fresh(run.data)
+    run.source_path = f"{run.data}/tree"
+    run.at_end.callback(lambda: run.source.fresh(run.data))
     with restarted(lambda _: run.source, down=SOME)(run):
         yield
 

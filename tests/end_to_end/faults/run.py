@@ -8,7 +8,6 @@ each has folders of its own.
 
 from __future__ import annotations
 
-import posixpath
 import random
 import re
 import subprocess
@@ -74,6 +73,7 @@ class Run:
     """One copy. The causes of faults use what is public here.
 
     :ivar place: the directory to which is copied.
+    :ivar data: the directory in which the source's tree is made.
     :ivar source_path: what is copied.
     :ivar options: further options of the command.
     :ivar is_changed: whether the fault changes the source, so that a retry may find another one.
@@ -102,7 +102,8 @@ class Run:
         self.destination = destination
         self.scratch = scratch
         self.place = f"{self.base}/srv"
-        self.source_path = f"{self.base}/data/tree"
+        self.data = f"{self.base}/data"
+        self.source_path = f"{self.data}/tree"
         self.options: tuple[str, ...] = ()
         self.is_changed = self.is_wiped = self.is_foreign = self.is_orphaned = False
         self.arranged: Callable[[], object] = lambda: None
@@ -162,7 +163,7 @@ class Run:
         """Make the tree to copy, and something older where it goes."""
         chance = random.Random(1)
         size = size_of_big(self.cluster.is_real)
-        self.source.unpack(_tree(chance, size), posixpath.dirname(self.source_path))
+        self.source.unpack(_tree(chance, size), self.data)
         if self.is_foreign:
             return
         self.destination.sh(
