@@ -183,8 +183,9 @@ SAMPLED = (
 """Modules whose tests ask more of the tars than of the cluster: all of them run on the embedded
 one, whose tars are the same programs."""
 
-SAMPLES = 4
-"""How many of each test's parameters run on a real cluster, unless ``PODCP_TEST_ALL`` is set."""
+SAMPLES = 2
+"""How many of each test's parameters run on a real cluster, unless ``PODCP_TEST_ALL`` is set: the
+first and the last, which as a rule are of both protocols and, in :data:`CROSSWISE`, of all tars."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
