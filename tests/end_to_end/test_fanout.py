@@ -105,12 +105,12 @@ def sent(cluster: ClusterUnderTest) -> trees.Tree:
     return make_tree(cluster.pod("gnu-0"))
 
 
-def make_tree(pod: TestPod) -> trees.Tree:
-    """Make a tree in /data."""
+def make_tree(pod: TestPod, big: int = BIG) -> trees.Tree:
+    """Make a tree in /data, with a file of ``big`` MiB."""
     pod.fresh("/data")
     trees.put_big_tree(pod, "/data", "tree", 60)
     pod.sh(
-        f"cd /data/tree; dd if=/dev/urandom of=big bs=1M count={BIG} 2>/dev/null; "
+        f"cd /data/tree; dd if=/dev/urandom of=big bs=1M count={big} 2>/dev/null; "
         "touch -d 2021-02-03 big ."
     )
     return trees.look(pod, "/data", "tree")

@@ -13,7 +13,7 @@ from tests.cluster import pods as real_pods
 from tests.end_to_end.breaker import Breaker, Link, breaking
 from tests.end_to_end.conftest import ClusterUnderTest
 from tests.end_to_end.pods import TestPod, wait_until
-from tests.end_to_end.test_fanout import has_it, make_tree
+from tests.end_to_end.test_fanout import BIG, has_it, make_tree
 
 SOME = 4 << 20
 """Bytes that go to all of them together before the first trouble."""
@@ -60,7 +60,8 @@ def delete(cluster: ClusterUnderTest, name: str) -> Callable[[], None]:
 def test_those_that_fail_hurt_no_other(
     cluster: ClusterUnderTest, version: str, tmp_path: Path, full: TestPod
 ) -> None:
-    sent = make_tree(cluster.pod("gnu-0"))
+    # A real cluster's servers take tens of MiB for a tar that reads nothing.
+    sent = make_tree(cluster.pod("gnu-0"), 96 if cluster.is_real else BIG)
     whole, stops = cluster.pod("bsdtar-1"), cluster.pod("toybox-1")
     for pod in (whole, stops, cluster.pod("busybox-1")):
         pod.fresh("/srv")
