@@ -260,9 +260,11 @@ def test_each_has_files_of_its_own_already(
     kept = option == "--no-clobber"
     assert there.entries.keys() - sent.entries.keys() == (set() if kept else {b"big~"})
     assert three[1].sh(f"cat /srv/tree/big{'' if kept else '~'}") == b"old\n"
-    lines = [line for line in done.stderr.splitlines() if "1 kept" in line or "1 backed up" in line]
-    assert len(lines) == 1, done
-    assert f"{three[1].name}:/srv/tree" in lines[0]
+    what = "1 kept" if kept else "1 backed up"
+    told = [line for line in done.stderr.splitlines() if what in line]
+    assert len(told) == 2, done
+    assert f"{three[1].name}:/srv/tree" in told[0]
+    assert told[1].startswith("complete: 3 copies, ")
     assert all(pod.ours() == [] for pod in three)
 
 
