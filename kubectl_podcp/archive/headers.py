@@ -339,10 +339,10 @@ def encode(member: Member) -> bytes:
 
     A directory's name gets its slash here. The length is a multiple of 512.
     """
-    name = member.name + b"/" if member.type == DIRECTORY else member.name
-    block = _encode_block(name, member)
     if member.nanoseconds:
         return _fraction(member) + encode(replace(member, nanoseconds=0))
+    name = member.name + b"/" if member.type == DIRECTORY else member.name
+    block = _encode_block(name, member)
     if len(member.linkname) > NAME_FIELD or len(name) > NAME_FIELD:
         return _long(LONG_LINK, member.linkname) + _long(LONG_NAME, name) + block
     return block
