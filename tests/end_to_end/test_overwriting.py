@@ -18,11 +18,12 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end import trees
-from tests.end_to_end.breaker import Breaker, Link, breaking
+from tests.end_to_end.breaker import breaking
 from tests.end_to_end.conftest import TARS, ClusterUnderTest, Copied
 from tests.end_to_end.lies import NoLastWord
 from tests.end_to_end.pods import TestPod, ThisMachine
 from tests.end_to_end.test_left import COMMITS
+from tests.end_to_end.test_resume import Cuts
 from tests.loopback.server import Server
 
 SOURCE = """
@@ -352,20 +353,16 @@ def test_a_copy_that_goes_on_is_under_the_same_rules(
     )
     ends.target.sh("cd /srv/tree; echo old >sub/big1; echo old >sub/big4")
 
-    def cut(breaker: Breaker, link: Link) -> None:
-        if breaker.up > 28 << 20:
-            breaker.on_passing = lambda _breaker, _link: None
-            link.reset()
-
+    cuts = Cuts(28 << 20)
     whole, context = ends.cluster, f"podcp-{ends.version}"
     with breaking(whole.kubeconfig, context, tmp_path) as (breaker, kubeconfig):
-        breaker.on_passing = cut
+        breaker.on_passing = cuts
         ends.cluster = dataclasses.replace(whole, kubeconfig=kubeconfig)
         done = ends.copy(rule, *options)
         if "--partial" in options:
             done.failed(1, "the same command goes on from there")
             done = ends.copy(rule, *options)
-    assert breaker.on_passing is not cut, "nothing was broken"
+    assert cuts.made == 1, "nothing was broken"
     assert "begins anew" not in done.stderr
     there = len(THERE) + 2
     kept = rule == "--no-clobber"
@@ -557,17 +554,13 @@ def test_a_retry_does_not_ask_again(gnus: Ends, tmp_path: Path) -> None:
         f"touch -d @{trees.MTIME} big"
     )
 
-    def cut(breaker: Breaker, link: Link) -> None:
-        if breaker.up > 28 << 20:
-            breaker.on_passing = lambda _breaker, _link: None
-            link.reset()
-
+    cuts = Cuts(28 << 20)
     whole, context = gnus.cluster, f"podcp-{gnus.version}"
     with breaking(whole.kubeconfig, context, tmp_path) as (breaker, kubeconfig):
-        breaker.on_passing = cut
+        breaker.on_passing = cuts
         gnus.cluster = dataclasses.replace(whole, kubeconfig=kubeconfig)
         done, asked = answered(gnus, lambda path: "y\n" if path.endswith("tree/file") else "n\n")
-    assert breaker.on_passing is not cut, "nothing was broken"
+    assert cuts.made == 1, "nothing was broken"
     assert (done.code, len(asked)) == (0, len(THERE))
     assert "trying again" in done.stderr
     big = "tree/sub/big"
