@@ -23,6 +23,7 @@ from kubectl_podcp.errors import PodcpError
 from tests.cluster import daemons
 from tests.cluster import pods as real_pods
 from tests.end_to_end.breaker import Link
+from tests.end_to_end.conftest import ClusterUnderTest
 from tests.end_to_end.faults.run import SOME, Cause, Run
 from tests.end_to_end.pods import CommandFailed, TestPod, wait_until
 from tests.loopback import faults, statuses, web
@@ -362,7 +363,7 @@ def deleted(end: Callable[[Run], TestPod], *, again: bool, down: int = 0, up: in
         back: list[Callable[[], None]] = []
 
         def delete(_: Link) -> None:
-            back.append(delete_pod(run, pod))
+            back.append(delete_pod(run.cluster, pod.name))
             if again:
                 back.pop()()
 
@@ -376,13 +377,13 @@ def deleted(end: Callable[[Run], TestPod], *, again: bool, down: int = 0, up: in
     return cause
 
 
-def delete_pod(run: Run, pod: TestPod) -> Callable[[], None]:
+def delete_pod(cluster: ClusterUnderTest, name: str) -> Callable[[], None]:
     """Delete a Pod; return what makes it again."""
-    if run.cluster.is_real:
-        real_pods.delete(pod.name)
-        return lambda: real_pods.create_one(pod.name)
-    server = embedded(run)
-    gone = server.pod(pod.name)
+    if cluster.is_real:
+        real_pods.delete(name)
+        return lambda: real_pods.create_one(name)
+    assert cluster.server is not None
+    server, gone = cluster.server, cluster.server.pod(name)
     server.delete(gone)
     return lambda: server.create(gone)
 

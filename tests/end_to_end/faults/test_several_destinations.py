@@ -12,6 +12,7 @@ import pytest
 from tests.cluster import pods as real_pods
 from tests.end_to_end.breaker import Breaker, Link, breaking
 from tests.end_to_end.conftest import ClusterUnderTest
+from tests.end_to_end.faults.causes import delete_pod
 from tests.end_to_end.pods import TestPod, wait_until
 from tests.end_to_end.test_fanout import BIG, has_it, make_tree
 
@@ -41,22 +42,6 @@ def signal_tar(pod: TestPod, signal: str) -> bool:
     return pod.sh(script) != b""
 
 
-def delete(cluster: ClusterUnderTest, name: str) -> Callable[[], None]:
-    """Delete a Pod; return what makes it again."""
-    if cluster.is_real:
-        real_pods.delete(name)
-
-        def make() -> None:
-            real_pods.create_one(name)
-            real_pods.await_ready()
-
-        return make
-    assert cluster.server is not None
-    server, gone = cluster.server, cluster.server.pod(name)
-    server.delete(gone)
-    return lambda: server.create(gone)
-
-
 def test_those_that_fail_hurt_no_other(
     cluster: ClusterUnderTest, version: str, tmp_path: Path, full: TestPod
 ) -> None:
@@ -72,7 +57,7 @@ def test_those_that_fail_hurt_no_other(
         if breaker.up >= SOME and not back and not errors:
             try:
                 wait_until(lambda: signal_tar(stops, "STOP"), 10, "no tar runs there")
-                back.append(delete(cluster, "busybox-1"))
+                back.append(delete_pod(cluster, "busybox-1"))
             except BaseException as error:
                 errors.append(error)
 
@@ -87,6 +72,8 @@ def test_those_that_fail_hurt_no_other(
     finally:
         for make in back:
             make()
+        if cluster.is_real:
+            real_pods.await_ready()
         signal_tar(stops, "CONT")
     assert errors == []
     assert done.code == 3, done
