@@ -56,9 +56,6 @@ ERASE = "\r\x1b[J"
 EACH = {"json": 1.0, "plain": 10.0}
 """Seconds between two lines of ``--progress``."""
 
-AGAIN = 0.25
-"""Seconds after which an alarm comes again that a main thread about to wait slept over."""
-
 
 def main(argv: Sequence[str], *, for_good: bool = False) -> int:
     """Carry out a command line and return its exit code; errors go to stderr, nothing is raised.
@@ -430,14 +427,12 @@ def _time_limit(seconds: float | None, stops: _Stops) -> Iterator[None]:
     is_over = False
 
     def end(_number: int, _frame: FrameType | None) -> None:
-        nonlocal is_over
         if not is_over:
-            is_over = True
             stops()
             raise TimedOut(seconds)
 
     before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:

@@ -3,11 +3,17 @@
 In: SIGINT, SIGTERM, SIGHUP, and SIGPIPE where nobody reads our output any more; out:
 :class:`Interrupted` in the main thread, where the copy cleans up. A second one ends the process at
 once: both containers clean up by themselves.
+
+Python notes a signal when it comes, and calls the handler before the main thread's next step. Where
+that thread was about to wait, it sleeps over the note, and where the system handed the signal to
+another thread, nothing ends the wait either. So a thread of ours is told of each signal, too
+(``signal.set_wakeup_fd``), and wakes the main thread until it has looked.
 """
 
 from __future__ import annotations
 
 import atexit
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +24,9 @@ from typing import Any
 from kubectl_podcp.errors import Interrupted
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
+
+AGAIN = 0.05
+"""Seconds after which a main thread that has not looked is woken once more."""
 
 
 class Signals:
@@ -33,6 +42,7 @@ class Signals:
         self._for_good = for_good
         self._is_over = self._is_heard = False
         self._is_read = True
+        self._has_looked = threading.Event()
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -59,7 +69,8 @@ class Signals:
     def heard(self) -> Iterator[None]:
         """Raise in this context alone: what comes when the outcome is known changes nothing."""
         try:
-            yield
+            with self._woken():
+                yield
         finally:
             self._is_over = True
 
@@ -70,10 +81,47 @@ class Signals:
         an exception.
         """
         self._is_read = False
-        # To the main thread, not only to the process: that one must wake up.
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGPIPE)
+        self._wake()
+
+    @contextmanager
+    def _woken(self) -> Iterator[None]:
+        """See to it that no wait of the main thread outlasts a signal in this context."""
+        if not self._before:
+            yield
+            return
+        alarm, writer = os.pipe()
+        os.set_blocking(writer, False)
+        before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        # A signal's exception may leave start(), and the thread runs all the same: it is a daemon,
+        # it closes its end of the pipe itself, and it ends with the other one.
+        thread = threading.Thread(target=self._watch, args=(alarm,), name="signals", daemon=True)
+        try:
+            thread.start()
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            os.close(writer)
+            if thread.ident is not None:
+                thread.join()
+
+    def _watch(self, alarm: int) -> None:
+        with open(alarm, "rb", buffering=0) as came:
+            while numbers := came.read(64):
+                # Not for SIGPIPE, which is what wakes, nor what a write to a broken pipe gives.
+                if any(number != signal.SIGPIPE for number in numbers):
+                    self._wake()
+
+    def _wake(self) -> None:
+        """Send the main thread SIGPIPE until it has looked at the signals that came."""
+        main = threading.main_thread().ident or 0
+        self._has_looked.clear()
+        while not self._has_looked.is_set():
+            signal.pthread_kill(main, signal.SIGPIPE)
+            self._has_looked.wait(AGAIN)
 
     def _interrupt(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGPIPE:
+            self._has_looked.set()
         is_ours = number != signal.SIGPIPE or not (self._is_read or self._is_over)
         if self._is_heard or not is_ours:
             return

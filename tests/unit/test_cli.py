@@ -35,7 +35,7 @@ from kubectl_podcp.overrides import Overrides
 from kubectl_podcp.paths import PodPath
 from kubectl_podcp.report import Report, Tally
 from kubectl_podcp.request import CopyRequest, Options
-from tests.unit.peers import Background, until
+from tests.unit.peers import SECONDS, Background, until
 from tests.unit.test_document import VALIDATOR
 
 ROOT = Path(__file__).parents[2]
@@ -430,6 +430,28 @@ def test_a_signal_ends_the_copy(
     assert capsys.readouterr() == ("", "error: interrupted\n")
 
 
+@pytest.mark.parametrize("number", [*SIGNALS, signal.SIGALRM])
+def test_a_signal_ends_a_wait_that_it_does_not_interrupt(
+    number: signal.Signals, copying: Copying
+) -> None:
+    """As when it comes just before the wait: Python notes it, and the wait begins all the same."""
+
+    def wait(_request: CopyRequest, _tally: Tally, _notice: Notice) -> Report:
+        def take_it() -> None:
+            time.sleep(0.1)  # let the wait begin; before it the test could not fail
+            signal.pthread_kill(threading.get_ident(), number)
+
+        Background(take_it)
+        queue.SimpleQueue[None]().get(timeout=SECONDS)
+        raise AssertionError("nothing can have come")
+
+    copying.then = wait
+    began = time.monotonic()
+    assert run("--timeout", "1h", *WORDS) == (1 if number == signal.SIGALRM else 128 + number)
+    assert time.monotonic() - began < SECONDS
+    assert signal.set_wakeup_fd(-1) == -1
+
+
 def test_a_broken_connection_is_no_broken_output(copying: Copying) -> None:
     """The system sends SIGPIPE for either, and Python ignores it: the write fails all the same."""
 
@@ -606,7 +628,7 @@ def test_the_time_limit_strikes_once(copying: Copying) -> None:
         try:
             return wait_for_ever(*args)  # type: ignore[arg-type]
         finally:
-            time.sleep(3 * cli.AGAIN)
+            time.sleep(0.2)
             cleaned.append(True)
 
     copying.then = clean_up
