@@ -22,7 +22,7 @@ from kubectl_podcp.errors import UsageError, printable
 from kubectl_podcp.hints import hint
 from kubectl_podcp.overrides import Overrides, seconds
 from kubectl_podcp.paths import GRAMMAR
-from kubectl_podcp.request import BACKUPS, RETRIES, STALL_TIMEOUT, Options
+from kubectl_podcp.request import AUTO, BACKUPS, COMPRESSIONS, NONE, RETRIES, STALL_TIMEOUT, Options
 
 PATHS = f"""\
 Copy files between Pods, or a Pod and this machine; complete means proved.
@@ -250,6 +250,16 @@ def _add_rare(made: Parser, *, shown: bool) -> None:
         type=rate,
         help=told("bytes per second that may be sent: 500K, 10M"),
     )
+    compress = functools.partial(made.add_argument, dest="compress", action="store_const")
+    compress(
+        "-z",
+        "--compress",
+        const=AUTO,
+        default=NONE,
+        help=told("compress what passes where that is quicker"),
+    )
+    for kind in COMPRESSIONS:  # argparse lets no flag have a value that may be left out
+        compress(f"--compress={kind}", const=kind, help=argparse.SUPPRESS)
     ends = made.add_argument_group("one end only")
     kubectls = made.add_argument_group("as kubectl has them")
     for group, table in ((ends, _ENDS), (kubectls, _KUBECTLS)):

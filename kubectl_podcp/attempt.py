@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from typing import Protocol as Interface
 
 from kubectl_podcp.archive.follower import EndOfArchive, Event, Follower, Had
@@ -19,6 +19,7 @@ from kubectl_podcp.archive.safety import Altered, LeftOut, Policy
 from kubectl_podcp.archive.splice import Splice
 from kubectl_podcp.bandwidth import Bucket
 from kubectl_podcp.changes import Changes
+from kubectl_podcp.compression import Decoder, Encoder
 from kubectl_podcp.errors import (
     DestinationRefused,
     Interrupted,
@@ -28,13 +29,21 @@ from kubectl_podcp.errors import (
     printable,
 )
 from kubectl_podcp.exec.channels import Protocol
+from kubectl_podcp.exec.inflating import Inflating
 from kubectl_podcp.fidelity import DEVICES, FRACTIONS, LINKS, OWNERSHIP, SETUID, TIMESTAMPS
 from kubectl_podcp.modes import SETID
 from kubectl_podcp.plan import Plan
 from kubectl_podcp.relay import Filter, Outcome, Relay
 from kubectl_podcp.remainder import Remainder
 from kubectl_podcp.remote import probe, scripts
-from kubectl_podcp.remote.feed import MESSAGE, ChunkedFeed, Feed, PlainFeed
+from kubectl_podcp.remote.feed import (
+    MESSAGE,
+    ChunkedFeed,
+    CompressedFeed,
+    ExactFeed,
+    Feed,
+    PlainFeed,
+)
 from kubectl_podcp.remote.scripts import Staging
 from kubectl_podcp.report import Tally
 from kubectl_podcp.selection import Unseen
@@ -43,6 +52,7 @@ from kubectl_podcp.verify import Ledger
 
 if TYPE_CHECKING:
     from kubectl_podcp.ends import Session
+    from kubectl_podcp.exec.session import ExecSession
 
 
 SOURCE_PROTOCOLS = (Protocol.V4, Protocol.V5)
@@ -267,9 +277,13 @@ class Attempt:
         script = self.source_script(nonce, names)
         *first, last = SOURCE_PROTOCOLS
         try:
-            return self._plan.source.open(script, *first)
+            session = self._plan.source.open(script, *first)
         except ProtocolRefused:
-            return self._plan.source.open(script, last)
+            session = self._plan.source.open(script, last)
+        kind = self._plan.packings[0].kind
+        if not kind:
+            return session
+        return Inflating(cast("ExecSession", session), Decoder(kind))
 
     def source_script(self, nonce: str, names: bytes | None = None) -> str:
         """Return what ``sh`` is given at the source."""
@@ -287,6 +301,7 @@ class Attempt:
             follow=request.dereference,
             apart=gnu and apart,
             fractions=self._keeps_fractions(),
+            packed=self._plan.packings[0].kind,
         )
 
     def _keeps_fractions(self) -> bool:
@@ -458,7 +473,15 @@ class Attempt:
         """Return what ``sh`` is given at the destination."""
         gnu = self._plan.there.tar is probe.Tar.GNU
         owners = OWNERSHIP in self._plan.request.preserve
-        return scripts.receive(self._staging, nonce, gnu=gnu, owners=owners)
+        return scripts.receive(
+            self._staging, nonce, gnu=gnu, owners=owners, unpacker=self._unpacker
+        )
+
+    @property
+    def _unpacker(self) -> str:
+        """The command there that undoes what we compress; empty where we do not."""
+        kind = self._plan.packings[1].kind
+        return self._plan.there.unpackers[kind] if kind else ""
 
     def _on_ready(self, user: tuple[int, int] | None) -> None:
         """Hear who will own all that is unpacked, where owners cannot be given.
@@ -513,12 +536,22 @@ class Attempt:
 
         :raises DestinationRefused: there is no way to end it.
         """
+        kind, limit = self._plan.packings[1].kind, self._plan.request.bwlimit
+        if kind:
+            return CompressedFeed(self._exact_feed(protocol), Encoder(kind))
         toybox = self._plan.there.tar is probe.Tar.TOYBOX
         if protocol is Protocol.V5 or toybox:  # toybox ends by itself
             return PlainFeed()
         self._check_fullblock()
-        limit = self._plan.request.bwlimit
         return ChunkedFeed() if limit is None else ChunkedFeed.at_most(limit / len(self._all))
+
+    def _exact_feed(self, protocol: Protocol) -> PlainFeed | ExactFeed:
+        """Return a feed that adds nothing to what passes."""
+        if protocol is Protocol.V5:
+            return PlainFeed()
+        self._check_fullblock()
+        limit = self._plan.request.bwlimit
+        return ExactFeed() if limit is None else ExactFeed.at_most(limit / len(self._all))
 
     def _check_fullblock(self) -> None:
         if self._plan.there.fullblock:
@@ -527,7 +560,9 @@ class Attempt:
             "this API server cannot end a command's input (it speaks v4 of the exec protocol), "
             "and there is no dd with iflag=fullblock to do without "
             f"{self._plan.request.destination.where}",
-            advice="copy through an API server of Kubernetes 1.30 or later",
+            advice="leave out --compress"
+            if self._unpacker and self._plan.there.tar is probe.Tar.TOYBOX
+            else "copy through an API server of Kubernetes 1.30 or later",
         )
 
     def _ending(self, nonce: str) -> Ending | None:  # noqa: ARG002

@@ -166,7 +166,7 @@ def _failure(request: CopyRequest, error: PodcpError) -> Failure:
 
 def _once(notice: Callable[[str], None], planned: Sequence[Plan]) -> Callable[[str], None]:
     """Return what tells a notice, but those about a Pod only once."""
-    left = {said for plan in planned for end in (plan.source, plan.target) for said in end.notices}
+    left = {said for plan in planned for said in plan.notices}
     of_pods = frozenset(left)
 
     def tell(text: str) -> None:

@@ -73,7 +73,7 @@ def perform(plan: Plan, tally: Tally, on_notice: Callable[[str], None], began: f
     """
     from kubectl_podcp.tries import Tries
 
-    for notice in (*plan.source.notices, *plan.target.notices):
+    for notice in plan.notices:
         on_notice(notice)
     tally.total = plan.found.facts.size
     tries = Tries(plan, tally, on_notice)
@@ -100,7 +100,7 @@ def rehearse_plan(plan: Plan, on_notice: Callable[[str], None]) -> Rehearsal:
     from kubectl_podcp import rehearsal
     from kubectl_podcp.tries import Tries
 
-    for notice in (*plan.source.notices, *plan.target.notices):
+    for notice in plan.notices:
         on_notice(notice)
     return rehearsal.of(plan, Tries(plan, Tally(), on_notice).first())
 

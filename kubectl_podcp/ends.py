@@ -20,12 +20,13 @@ if TYPE_CHECKING:  # imported where they are used: they are what start-up takes 
     from kubectl_podcp.cluster.kubeconfig import Cluster
     from kubectl_podcp.cluster.pods import Pod
     from kubectl_podcp.exec.handshake import ExecTarget
+    from kubectl_podcp.exec.inflating import Inflating
     from kubectl_podcp.exec.inlet import Inlet
     from kubectl_podcp.exec.outlet import Outlet
     from kubectl_podcp.exec.process import ProcessSession
     from kubectl_podcp.exec.session import ExecSession
 
-    Session = ExecSession | ProcessSession | Inlet | Outlet
+    Session = ExecSession | Inflating | ProcessSession | Inlet | Outlet
 
 log = logging.getLogger(__name__)
 

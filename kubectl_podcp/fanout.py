@@ -328,7 +328,7 @@ class _Fanout:
 
     def _copy(self) -> None:
         for branch in self._branches:
-            for said in (*branch.plan.source.notices, *branch.plan.target.notices):
+            for said in branch.plan.notices:
                 self._notice(said)
         self._tally.total = self._branches[0].plan.found.facts.size
         self._tally.rows = [branch.row for branch in self._branches]

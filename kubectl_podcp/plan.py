@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
-from kubectl_podcp import paths
+from kubectl_podcp import packing, paths
 from kubectl_podcp.archive.rewriting import Rewriting
 from kubectl_podcp.ends import End, LocalEnd, PodEnd
 from kubectl_podcp.errors import (
@@ -27,9 +27,10 @@ from kubectl_podcp.errors import (
     printable,
 )
 from kubectl_podcp.logs import CHOICES
+from kubectl_podcp.packing import PLAIN, Packing
 from kubectl_podcp.paths import Kind, Path, Placement, PodPath
 from kubectl_podcp.remote import circles, listing, probe, scripts
-from kubectl_podcp.request import CopyRequest
+from kubectl_podcp.request import NONE, CopyRequest
 
 if TYPE_CHECKING:  # imported where they are used: they are what start-up takes its time for
     from kubectl_podcp.cluster.kubeconfig import Cluster
@@ -51,6 +52,7 @@ class Plan:
     """What a copy will do, all questions answered.
 
     :ivar request: what was asked for, with the Pods' own names.
+    :ivar packings: how the archive is compressed on its way from the source, and to the target.
     """
 
     clusters: tuple[Cluster, Cluster]
@@ -60,6 +62,13 @@ class Plan:
     found: probe.Source
     there: probe.Target
     placement: Placement
+    packings: tuple[Packing, Packing] = (PLAIN, PLAIN)
+
+    @property
+    def notices(self) -> list[str]:
+        """What the user should be told about what was chosen."""
+        said = [packing.remark for packing in self.packings if packing.remark]
+        return [*self.source.notices, *self.target.notices, *said]
 
     @property
     def stall_timeout(self) -> float | None:
@@ -98,11 +107,13 @@ class Asked:
     """What the source answered.
 
     :ivar path: with the Pod's own name.
+    :ivar packing: how the archive is compressed on its way from there.
     """
 
     end: End
     path: Path
     found: probe.Source
+    packing: Packing = PLAIN
 
 
 def make(clusters: tuple[Cluster, Cluster], request: CopyRequest) -> Plan:
@@ -114,33 +125,42 @@ def make(clusters: tuple[Cluster, Cluster], request: CopyRequest) -> Plan:
         lambda: find(clusters, request, request.source, request.source_container),
         lambda: find(clusters, request, request.destination, request.dest_container),
     )
-    found, there = both(
+    asked, there = both(
         lambda: _ask_source(source, source_path, request),
-        lambda: _ask_target(target, target_path, source_path.name),
+        lambda: look_at_target(target, target_path, source_path.name, request),
     )
-    return _decide(clusters, request, Asked(source, source_path, found), target, target_path, there)
+    return _decide(clusters, request, asked, target, target_path, there)
 
 
 def ask(clusters: tuple[Cluster, Cluster], request: CopyRequest) -> Asked:
     """Ask the source alone, once for several destinations."""
     end, path = find(clusters, request, request.source, request.source_container)
-    return Asked(end, path, _ask_source(end, path, request))
+    return _ask_source(end, path, request)
 
 
 def toward(clusters: tuple[Cluster, Cluster], request: CopyRequest, asked: Asked) -> Plan:
     """Ask the destination; return what :func:`make` does, where the source has answered."""
     target, path = find(clusters, request, request.destination, request.dest_container)
-    there = _ask_target(target, path, asked.path.name)
+    there = look_at_target(target, path, asked.path.name, request)
     return _decide(clusters, request, asked, target, path, there)
 
 
-def _ask_source(end: End, path: Path, request: CopyRequest) -> probe.Source:
-    script = scripts.probe_source(path.path, follow=request.dereference)
+def look_at_source(end: End, path: Path, request: CopyRequest) -> probe.Source:
+    """Return what stands at ``path``."""
+    packers = request.compress != NONE
+    script = scripts.probe_source(path.path, follow=request.dereference, packers=packers)
     return probe.source(end.run(script, PROBE_TIMEOUT), path)
 
 
-def _ask_target(end: End, path: Path, name: bytes) -> probe.Target:
-    return probe.target(end.run(scripts.probe_target(path.path, name), PROBE_TIMEOUT), path)
+def look_at_target(end: End, path: Path, name: bytes, request: CopyRequest) -> probe.Target:
+    """Return what stands at ``path``, where ``name`` is to be."""
+    script = scripts.probe_target(path.path, name, unpackers=request.compress != NONE)
+    return probe.target(end.run(script, PROBE_TIMEOUT), path)
+
+
+def _ask_source(end: End, path: Path, request: CopyRequest) -> Asked:
+    found = look_at_source(end, path, request)
+    return Asked(end, path, found, packing.of_source(end, path, request, found))
 
 
 def _decide(
@@ -174,7 +194,8 @@ def _decide(
     if request.dereference:
         same = placement.directory if source.is_same(target) else b""
         check_links(source, request.source, found, same)
-    plan = Plan(clusters, request, source, target, found, there, placement)
+    packings = asked.packing, packing.of_target(target, path, request, there, asked.packing)
+    plan = Plan(clusters, request, source, target, found, there, placement, packings)
     _log(plan)
     return plan
 
@@ -258,9 +279,8 @@ def renewed(plan: Plan) -> Plan:
     if target != plan.target:
         return make(plan.clusters, plan.request)
     if source != plan.source:
-        ask = scripts.probe_source(plan.request.source.path, follow=plan.request.dereference)
-        said = source.run(ask, PROBE_TIMEOUT)
-        return replace(plan, source=source, found=probe.source(said, plan.request.source))
+        found = look_at_source(source, plan.request.source, plan.request)
+        return replace(plan, source=source, found=found)
     return plan
 
 

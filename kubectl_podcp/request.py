@@ -25,6 +25,10 @@ SUFFIX = b"~"
 BACKUPS = ("simple", "numbered", "existing")
 """Kinds of backups, as GNU cp has them."""
 
+AUTO, NONE = "auto", "none"
+COMPRESSIONS = (AUTO, "gzip", "zstd", NONE)
+"""How what passes between a Pod and us may be compressed."""
+
 FROM_STDIN = {
     "partial": "it cannot be read a second time",
     "update": "it cannot be looked at before it is read",
@@ -92,6 +96,8 @@ class Options:
         given its path, on the thread that copies. None: they are.
     :ivar backup: keep each file that is replaced under another name, in one of the ways of
         :data:`BACKUPS`; empty: it is gone.
+    :ivar compress: how what passes between a Pod and us is compressed, one of
+        :data:`COMPRESSIONS`.
     :ivar suffix: which a simple backup adds to the name; None is :data:`SUFFIX`.
     """
 
@@ -114,6 +120,7 @@ class Options:
     backup: str = ""
     suffix: bytes | None = None
     bwlimit: float | None = None
+    compress: str = NONE
     preserve: Preserved = KEPT
     dereference: bool = False
     chown: Owner | None = None
@@ -196,6 +203,11 @@ class CopyRequest(Options):
                         f"--{end}-{what} is for a Pod, and {path} is on this machine",
                         advice=f"leave it out, or write {GRAMMAR}",
                     )
+        if self.compress not in COMPRESSIONS:
+            raise UsageError(
+                f"'{printable(self.compress)}' is no kind of compression",
+                advice=f"they are {', '.join(COMPRESSIONS)}",
+            )
         self._check_streams()
         self._check_fidelity()
         self._check_overwriting()

@@ -14,20 +14,22 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kubectl_podcp import paths
+from kubectl_podcp import packing, paths
 from kubectl_podcp import plan as plans
 from kubectl_podcp.archive.contents import Contents, Raw
 from kubectl_podcp.archive.follower import CutArchive, Follower, MalformedArchive
 from kubectl_podcp.archive.headers import end_of_archive
 from kubectl_podcp.archive.wrapping import Wrapping
 from kubectl_podcp.attempt import Attempt, Delivered, Reader
+from kubectl_podcp.compression import Encoder
 from kubectl_podcp.errors import IncompleteArchive, SourceError, SourceFailed, UsageError
 from kubectl_podcp.exec.channels import Protocol
+from kubectl_podcp.packing import PLAIN
 from kubectl_podcp.paths import Kind, Placement, SourceFacts, StreamPath, TargetFacts
 from kubectl_podcp.plan import PROBE_TIMEOUT, Plan
 from kubectl_podcp.relay import Filter
 from kubectl_podcp.remote import probe, scripts
-from kubectl_podcp.remote.feed import BareFeed, ExactFeed, Feed, PlainFeed
+from kubectl_podcp.remote.feed import BareFeed, CompressedFeed, Feed
 from kubectl_podcp.request import CopyRequest
 from kubectl_podcp.sink import NOT_PLACED, Ending
 from kubectl_podcp.standard import Stdin, Stdout
@@ -61,10 +63,11 @@ def attempt(plan: Plan) -> type[Attempt]:
 def _to_stdout(clusters: tuple[Cluster, Cluster], request: CopyRequest) -> Plan:
     target = Stdout.ours()
     end, path = plans.find(clusters, request, request.source, request.source_container)
-    found = probe.source(end.run(scripts.probe_source(path.path), PROBE_TIMEOUT), path)
+    as_it_is = replace(request, dereference=False)
+    found = plans.look_at_source(end, path, as_it_is)
     if found.facts.kind is Kind.LINK:  # it is nothing by itself that could be written
         path = replace(path, path=end.run(scripts.resolve(path.path), PROBE_TIMEOUT)[:-1])
-        found = probe.source(end.run(scripts.probe_source(path.path), PROBE_TIMEOUT), path)
+        found = plans.look_at_source(end, path, as_it_is)
     if found.facts.kind not in (Kind.FILE, Kind.DIRECTORY):
         raise SourceError(
             f"{request.source} is neither a file nor a directory",
@@ -75,13 +78,14 @@ def _to_stdout(clusters: tuple[Cluster, Cluster], request: CopyRequest) -> Plan:
     if request.dereference:
         plans.check_links(end, path, found)
     request = replace(request, source=path)
-    return Plan(clusters, request, end, target, found, _OUTPUT, Placement(TOP, b""))
+    packings = packing.of_source(end, path, request, found), PLAIN
+    return Plan(clusters, request, end, target, found, _OUTPUT, Placement(TOP, b""), packings)
 
 
 def _from_stdin(clusters: tuple[Cluster, Cluster], request: CopyRequest) -> Plan:
     source = Stdin.ours()
     end, path = plans.find(clusters, request, request.destination, request.dest_container)
-    there = probe.target(end.run(scripts.probe_target(path.path, TOP), PROBE_TIMEOUT), path)
+    there = plans.look_at_target(end, path, TOP, request)
     kind = Kind.FILE
     if there.facts.kind is Kind.DIRECTORY or path.has_trailing_slash:
         kind = Kind.DIRECTORY
@@ -97,7 +101,8 @@ def _from_stdin(clusters: tuple[Cluster, Cluster], request: CopyRequest) -> Plan
     plans.check_verify(request, there)
     placement = paths.place(request.source, found.facts, path, there.facts)
     request = replace(request, destination=path, retries=0)
-    return Plan(clusters, request, source, end, found, there, placement)
+    packings = PLAIN, packing.of_target(end, path, request, there, PLAIN)
+    return Plan(clusters, request, source, end, found, there, placement, packings)
 
 
 def _check_contents(request: CopyRequest, kind: Kind) -> None:
@@ -217,16 +222,14 @@ class Filling(_In):
         """It has no time, either."""
 
     def _opened(self, nonce: str) -> Session:
-        script = scripts.receive_file(self._staging, nonce)
+        script = scripts.receive_file(self._staging, nonce, unpacker=self._unpacker)
         session = self._plan.target.open(script, Protocol.V5, Protocol.V4)
         session.stall_timeout = self._plan.stall_timeout
         return session
 
     def _feed(self, protocol: Protocol) -> Feed:
-        if protocol is Protocol.V5:
-            return PlainFeed()
-        self._check_fullblock()
-        return ExactFeed()
+        kind, feed = self._plan.packings[1].kind, self._exact_feed(protocol)
+        return CompressedFeed(feed, Encoder(kind)) if kind else feed
 
     def _ending(self, nonce: str) -> Ending:
         return lambda sent: scripts.file_end(nonce, sent)

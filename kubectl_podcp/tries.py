@@ -110,7 +110,7 @@ class Tries:
         self._plan = plan
         self._tally = tally
         self._on_notice = on_notice
-        self._notices = (*plan.source.notices, *plan.target.notices)
+        self._notices = tuple(plan.notices)
         self._fresh_credentials = False
         self._committing = False
         self._last: Attempt | None = None
@@ -341,7 +341,8 @@ class Tries:
     def _places_at_once(self) -> bool:
         """Whether the shell that unpacks puts the copy in its place, too: it is not told rules for
         what is there, and does not wait until all was read again."""
-        return self._ledger is None and not self._plan.request.spares
+        is_short = not self._plan.packings[1].kind  # else the script would be too long
+        return self._ledger is None and not self._plan.request.spares and is_short
 
     def _compare(self) -> Current:
         """Return the files that need not be sent, since they are at the destination."""

@@ -19,4 +19,5 @@ Modules, each importing only those before it::
     process      the same for a command on this machine
     inlet        this process's stdin, as if a command wrote it
     outlet       this process's stdout, as if a command stood behind it
+    inflating    a session whose stdout comes compressed, as if it did not
 """

@@ -8,7 +8,8 @@ Called by the sender's thread alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from kubectl_podcp.remote.scripts import CHUNK_BLOCK
 
@@ -22,6 +23,25 @@ EXACT_CHUNK = 1024 * 1024
 """Bytes in the longest chunk of a file. ``dd`` holds it in memory."""
 
 _ZEROS = bytes(MESSAGE)
+
+
+class Feed(Protocol):
+    """What each way of handing over is."""
+
+    @property
+    def first(self) -> bytes: ...
+    def data(self, messages: Sequence[bytes]) -> Sequence[bytes]: ...
+    def end(self) -> Sequence[bytes]: ...
+
+
+class Encoder(Protocol):
+    """Compresses a stream."""
+
+    def encode(self, data: bytes) -> bytes:
+        """Take ``data``, and return what is ready; that may be nothing."""
+
+    def end(self) -> bytes:
+        """Return the rest."""
 
 
 class PlainFeed:
@@ -110,6 +130,11 @@ class ExactFeed:
         self._waiting: list[bytes] = []
         self._size = 0
 
+    @classmethod
+    def at_most(cls, size: float) -> ExactFeed:
+        """Return a feed with chunks of ``size`` bytes at the most, or of a message."""
+        return cls(max(MESSAGE, min(EXACT_CHUNK, int(size))))
+
     def data(self, messages: Sequence[bytes]) -> Sequence[bytes]:
         """Return the messages that may go now that ``messages`` came."""
         out: list[bytes] = []
@@ -130,4 +155,27 @@ class ExactFeed:
         return chunk
 
 
-Feed = PlainFeed | ChunkedFeed | ExactFeed
+class CompressedFeed:
+    """The archive compressed, in another feed: not one that fills up with zeros."""
+
+    def __init__(self, feed: PlainFeed | ExactFeed, encoder: Encoder) -> None:
+        self._feed = feed
+        self._encoder = encoder
+
+    @property
+    def first(self) -> bytes:
+        """As of the other feed."""
+        return self._feed.first
+
+    def data(self, messages: Sequence[bytes]) -> Sequence[bytes]:
+        """Return the messages that may go now that ``messages`` came."""
+        return self._feed.data(_cut(map(self._encoder.encode, messages)))
+
+    def end(self) -> Sequence[bytes]:
+        """Return the messages that are left at the end."""
+        return [*self._feed.data(_cut([self._encoder.end()])), *self._feed.end()]
+
+
+def _cut(pieces: Iterable[bytes]) -> list[bytes]:
+    """Return ``pieces`` as messages, none of which is empty."""
+    return [piece[at : at + MESSAGE] for piece in pieces for at in range(0, len(piece), MESSAGE)]

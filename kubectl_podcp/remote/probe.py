@@ -8,7 +8,8 @@ that :func:`kubectl_podcp.paths.place` decides by. No I/O: the caller runs the s
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 from kubectl_podcp import paths
@@ -20,7 +21,7 @@ from kubectl_podcp.errors import (
     printable,
 )
 from kubectl_podcp.paths import GRAMMAR, Kind, LocalPath, Path, SourceFacts, TargetFacts
-from kubectl_podcp.remote.scripts import SHA256
+from kubectl_podcp.remote.scripts import PACKERS, SHA256, UNPACKERS
 
 
 class Tar(Enum):
@@ -40,6 +41,7 @@ class Source:
     :ivar sha256: command that takes SHA-256, of :data:`scripts.SHA256`; empty where there is none.
     :ivar now: its time, in seconds since the epoch; 0 where it is not known.
     :ivar made: paths in it where file systems of :data:`MADE` are mounted.
+    :ivar packers: which of :data:`scripts.PACKERS` are there, where that was asked.
     """
 
     facts: SourceFacts
@@ -47,6 +49,7 @@ class Source:
     sha256: str = ""
     now: int = 0
     made: tuple[bytes, ...] = ()
+    packers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class Target:
     :ivar sha256: command that takes SHA-256, of :data:`scripts.SHA256`; empty where there is none.
     :ivar mounts: paths at which something is mounted; empty where nobody tells.
     :ivar umask: of our user there.
+    :ivar unpackers: which commands of :data:`scripts.UNPACKERS` undo which compression, where that
+        was asked.
     """
 
     facts: TargetFacts
@@ -67,6 +72,7 @@ class Target:
     sha256: str = ""
     mounts: tuple[bytes, ...] = ()
     umask: int = 0o022
+    unpackers: Mapping[str, str] = field(default_factory=dict)
 
 
 MADE = frozenset(
@@ -115,6 +121,7 @@ def source(output: bytes, path: Path) -> Source:
         _sha256(facts),
         int(now) if now.isdigit() else 0,
         below,
+        tuple(name for name in PACKERS if f"packs:{name}" in facts),
     )
 
 
@@ -173,7 +180,14 @@ def target(output: bytes, path: Path) -> Target:
         _sha256(facts),
         tuple(map(_unescaped, facts.get("mounts", b"").splitlines())),
         int(umask, 8) if re.fullmatch(rb"[0-7]{1,4}", umask) else 0o022,
+        _unpackers(facts),
     )
+
+
+def _unpackers(facts: dict[str, bytes]) -> dict[str, str]:
+    """Return those commands of ours that the container says it has."""
+    found = {name: facts.get(f"unpacks:{name}", b"").decode("ascii", "replace") for name in PACKERS}
+    return {name: said for name, said in found.items() if said in UNPACKERS[name]}
 
 
 def _unescaped(field: bytes) -> bytes:

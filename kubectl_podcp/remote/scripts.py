@@ -56,6 +56,12 @@ SHA256 = ("sha256sum", "busybox sha256sum", "toybox sha256sum", "openssl dgst -s
 """Commands that say the SHA-256 of their input, or of files: digest, space, ``*`` or space, name.
 The probe takes the first that is there and knows the digest of nothing."""
 
+PACKERS = {"gzip": "gzip -1", "zstd": "zstd -1qc"}
+"""Commands that compress what passes, by the name of the format."""
+
+UNPACKERS = {"gzip": ("gzip -dc", "gunzip -c"), "zstd": ("zstd -dqc",)}
+"""Commands that undo it; the probe takes the first that is there and knows the format."""
+
 _HEAD = """
 unset CDPATH
 export LC_ALL=C
@@ -75,8 +81,11 @@ def quote(word: bytes) -> str:
 
 
 def _as_printf(match: re.Match[str]) -> str:
-    octal = "".join(f"\\{byte:03o}" for byte in match[0].encode("utf-8", "surrogateescape"))
-    return f"'\"$(printf '{octal}')\"'"
+    return f"'\"$(printf '{_octal(match[0].encode('utf-8', 'surrogateescape'))}')\"'"
+
+
+def _octal(data: bytes) -> str:
+    return "".join(f"\\{byte:03o}" for byte in data)
 
 
 def staging_name(digits: str) -> bytes:
@@ -126,6 +135,7 @@ fact top "${p##*/}"
 fact now "$(date +%s 2>/dev/null)"
 fact mounts "$(while read -r _ _ _ _ m t; do t=${t##* - }; printf '%s %s\n' "${t%% *}" "$m"
 done </proc/self/mountinfo)" 2>/dev/null
+@PACKERS
 [ -z "$follow" ] || for q in /proc/self /sys/kernel; do
   [ -d "$q" ] && [ "$(stat -c %d "$q")" = "$(stat -L -c %d "./${p##*/}")" ] &&
     fact made "${q%/*}"
@@ -149,6 +159,7 @@ fi
 fact directory "$PWD"
 [ -w . ] && fact writable 1
 fact umask "$(umask)"
+@UNPACKERS
 fact leftovers "$(cd -- "$PWD/$n" 2>/dev/null; echo .podcp-*) $(echo .podcp-*)"
 fact mounts "$(while read -r _ _ _ _ m _; do printf '%s\n' "$m"; done </proc/self/mountinfo)" \
   2>/dev/null
@@ -156,18 +167,43 @@ exit 0
 """
 
 
-def probe_source(path: bytes, *, follow: bool = False) -> str:
+# A command that compresses is known by how the format begins, one that undoes it by two letters.
+_PACKER = """[ -z "$({packer} </dev/null 2>/dev/null | head -c 2)" ] || fact packs:{name} 1
+"""
+_UNPACKER = """[ "$(printf '{packed}' | {unpacker} 2>/dev/null)" != ok ] ||
+  fact unpacks:{name} '{unpacker}'
+"""
+_PACKED = {
+    "gzip": bytes.fromhex("1f8b0800000000000203cbcf060047dddc7902000000"),
+    "zstd": bytes.fromhex("28b52ffd0448110000 6f6b f95c1416"),
+}
+"""The two letters, compressed."""
+
+
+def probe_source(path: bytes, *, follow: bool = False, packers: bool = False) -> str:
     """Say what stands at ``path`` and where; a final ``/``, ``.`` or ``..`` is resolved.
 
     :param follow: whether a symbolic link there is what it leads to.
+    :param packers: whether to say which of :data:`PACKERS` are there.
     """
     told = f"follow={'-L' if follow else ''}\n"
-    return told + _with_path(path) + _PROBE + _PROBE_SOURCE
+    asked = (_PACKER.format(name=name, packer=each) for name, each in PACKERS.items())
+    steps = _PROBE_SOURCE.replace("@PACKERS\n", "".join(asked) if packers else "")
+    return told + _with_path(path) + _PROBE + steps
 
 
-def probe_target(path: bytes, name: bytes) -> str:
-    """Say what stands at ``path``, and at ``path/name`` where it is a directory."""
-    return _with_path(path) + f"n={quote(name)}\nfollow=\n" + _PROBE + _PROBE_TARGET
+def probe_target(path: bytes, name: bytes, *, unpackers: bool = False) -> str:
+    """Say what stands at ``path``, and at ``path/name`` where it is a directory.
+
+    :param unpackers: whether to say which of :data:`UNPACKERS` are there.
+    """
+    asked = (
+        _UNPACKER.format(name=name, packed=_octal(_PACKED[name]), unpacker=each)
+        for name, them in UNPACKERS.items()
+        for each in reversed(them)  # of two the later line counts
+    )
+    steps = _PROBE_TARGET.replace("@UNPACKERS\n", "".join(asked) if unpackers else "")
+    return _with_path(path) + f"n={quote(name)}\nfollow=\n" + _PROBE + steps
 
 
 # A path is absolute, or begins at the home folder, or at the working directory. The home folder is
@@ -254,31 +290,33 @@ watch() {
 """
 )
 
-_SEND_ALL = r"""watch
-busy=1
-tar cf - --numeric-owner -- "$top" </dev/null 3<&- &
-pid=$!
-"""
+_READ_ALL = 'tar cf - --numeric-owner -- "$top" </dev/null 3<&-'
 
 # What begins the stream is raw: the relay knows how long it is, and what it is.
-_SEND_REST = r"""
-busy=1
-tail -c +"$from" -- "$file" </dev/null 3<&- | head -c "$size" 3<&- &
-pid=$!
-wait "$pid"
-"""
+_READ_REST = 'tail -c +"$from" -- "$file" </dev/null 3<&- | head -c "$size" 3<&-'
 
-_SEND_NAMES = r"""
-eval "set -- $odd"
-busy=1
-printf %s "$names" | tar cf - --numeric-owner --no-recursion $unquoted ${names:+-T -} "$@" 3<&- &
-pid=$!
-"""
+_READ_NAMES = (
+    'printf %s "$names" | '
+    'tar cf - --numeric-owner --no-recursion $unquoted ${names:+-T -} "$@" 3<&-'
+)
+
+_BUSY = "busy=1\n{} &\npid=$!\n"
 
 _TRAILER = r"""wait "$pid"
 rc=$?
 busy=
 printf '\npodcp-%s %d\n' "$nonce" "$rc"
+wait "$watcher"
+"""
+
+# The trailer is compressed with what it is about, so that it counts when that was found whole.
+_PACKED_STREAM = r"""busy=1
+{
+@READ
+printf '\npodcp-%s %d\n' "$nonce" "$?"
+} 3<&- | @PACKER 3<&- &
+wait "$!"
+busy= rc=0
 wait "$watcher"
 """
 
@@ -336,6 +374,7 @@ def send(
     follow: bool = False,
     apart: bool = False,
     fractions: bool = False,
+    packed: str = "",
 ) -> str:
     """Write the source's archive to stdout, then the trailer, then wait for a line on stdin.
 
@@ -352,35 +391,59 @@ def send(
     :param follow: whether symbolic links are archived as what they lead to.
     :param apart: whether each name of a file is archived as a file of its own; GNU tar alone can.
     :param fractions: whether times have fractions: in pax format, of GNU tar and bsdtar.
+    :param packed: one of :data:`PACKERS`, which compresses archive and trailer; empty: none does.
     """
     # Behind "--" a name may begin with "-"; one that begins with "@" means an archive to bsdtar.
     top = b"./" + source.top if source.top.startswith((b"@", b"-")) else source.top
     facts = f"nonce={nonce}\ndirectory={quote(source.directory)}\ntop={quote(top)}"
-    begin, end = ("", "") if gnu else ("began=$(date +%s)\n", _CHANGED)
-    end = _TRAILER + (_following(end) if follow else end) + 'exit "$rc"\n'
     more = (" -h" if follow else "") + (" --hard-dereference" if apart else "")
     if fractions:  # other times would be records of which nothing goes on
         more += " --format=pax" + (" --pax-option=delete=atime,delete=ctime" if gnu else "")
-    send_all, send_names = (
-        each.replace("--numeric-owner", "--numeric-owner" + more)
-        for each in (_SEND_ALL, _SEND_NAMES)
-    )
+    began, changed = ("", "") if gnu else ("began=$(date +%s)\n", _CHANGED)
+    told, steps, reads = _reads(some, gnu=gnu)
+    reads = [each.replace("--numeric-owner", "--numeric-owner" + more) for each in reads]
+    if packed:
+        read = _PACKED_STREAM.replace("@READ", "\n".join(reads))
+        read = read.replace("@PACKER", PACKERS[packed])
+    else:
+        read = 'wait "$pid"\n'.join(map(_BUSY.format, reads)) + _TRAILER
+    end = (_following(changed) if follow else changed) + 'exit "$rc"\n'
+    return facts + told + _SEND + began + steps + read + end
+
+
+def _reads(some: Some | None, *, gnu: bool) -> tuple[str, str, list[str]]:
+    """Return what is told, what is done first, and the commands whose output is the stream."""
     if some is None:
-        return facts + _SEND + begin + send_all + end
-    steps = _SEND + begin
-    if some.names or some.odd:
-        facts += f"\nunquoted={'--no-unquote' if gnu else ''}\nodd={_words(some.odd)}"
-        steps += f"names=$(head -c {some.names} <&3; echo .)\nnames=${{names%.}}\n"
-    steps += "watch\n"
+        return "", "watch\n", [_READ_ALL]
+    told, steps, reads = "", "", list[str]()
     if some.rest is not None:
         file = quote(b"./" + some.rest.name)
-        facts += f"\nfile={file}\nfrom={some.rest.start + 1}\nsize={some.rest.size}"
-        steps += _SEND_REST
+        told += f"\nfile={file}\nfrom={some.rest.start + 1}\nsize={some.rest.size}"
+        reads.append(_READ_REST)
     if some.names is None:
-        steps += send_all.removeprefix("watch\n")
+        reads.append(_READ_ALL)
     elif some.names or some.odd:
-        steps += send_names
-    return facts + steps + end
+        told += f"\nunquoted={'--no-unquote' if gnu else ''}\nodd={_words(some.odd)}"
+        steps += (
+            f'names=$(head -c {some.names} <&3; echo .)\nnames=${{names%.}}\neval "set -- $odd"\n'
+        )
+        reads.append(_READ_NAMES)
+    return told, steps + "watch\n", reads
+
+
+def sample(source: SourceFacts, size: int, *, follow: bool = False) -> str:
+    """Say the first ``size`` bytes of the source's archive.
+
+    :param follow: whether symbolic links are archived as what they lead to.
+    """
+    top = b"./" + source.top
+    read = f"tar cf - {'-h ' if follow else ''}{quote(top)} </dev/null 2>/dev/null"
+    return f"cd -P -- {quote(source.directory)} && {{ {read} | head -c {size}; }}\n"
+
+
+def swallow(size: int) -> str:
+    """Answer a line on stdin, and then ``size`` bytes."""
+    return f"read -r line && echo && head -c {size} >/dev/null && echo\n"
 
 
 def _words(names: Iterable[bytes]) -> str:
@@ -424,14 +487,18 @@ def list_followed(source: SourceFacts, nonce: str, target: bytes) -> str:
 # knows of a folder that is new. When tar is gone dd fails, and then nothing of stdin is read as a
 # line any more: no byte of a file is ever taken for one. tar's working directory is the staging
 # folder: that is how _WORKERS finds it.
-_EXTRACT = r"""
+_UNCHUNK_BLOCKS = r"""
 unchunk() {
   while read -r n; do
     case $n in 0|''|*[!0-9]*) return ;; esac
     dd bs=@BLOCK count="$n" iflag=fullblock 2>/dev/null || return
   done
 }
+""".replace("@BLOCK", str(CHUNK_BLOCK))
+_UNTAR = r"""
 unpack() { ( cd "$stage" && exec tar xpf - $options $owner ); }
+"""
+_EXTRACT = r"""
 extract() {
   read -r feed
   case $feed in
@@ -440,7 +507,25 @@ extract() {
     *) [ -z "$new" ] || keep=; return 1 ;;
   esac
 }
-""".replace("@BLOCK", str(CHUNK_BLOCK))
+"""
+
+# The same, compressed: in chunks of any length, for what follows the end would be no zeros to
+# whoever undoes it. Its own word counts: tar's end says nothing of a checksum behind the archive.
+_UNCHUNK = r"""
+unchunk() {
+  while read -r n; do
+    case $n in 0|''|*[!0-9]*) return ;; esac
+    dd bs="$n" count=1 iflag=fullblock 2>/dev/null || return
+  done
+}
+"""
+_UNPACK = r"""
+unpack() {
+  rm -f -- "$stage/$stage-sound"
+  { @UNPACKER && >"$stage/$stage-sound"; } |
+    ( cd "$stage" && exec tar xpf - $options $owner ) && [ -e "$stage/$stage-sound" ]
+}
+"""
 
 # As below, for what is no directory: "mv x ./" never follows a link called x.
 _PLACE_FILE = r"""
@@ -456,21 +541,17 @@ place() {
 # One file, whose length nobody knew before its end. Behind it comes a line of a known length, which
 # says how long it was: that nothing is missing is seen by it, as by the marker of an archive. A
 # file that is replaced gives it its mode, and its owner where that can be given.
-_EXTRACT_FILE = r"""
-unchunk() {
-  while read -r n; do
-    case $n in 0|''|*[!0-9]*) return ;; esac
-    dd bs="$n" count=1 iflag=fullblock 2>/dev/null || return
-  done
-}
+_EXTRACT_FILE = (
+    _UNCHUNK
+    + r"""
 size_is() { [ "$(stat -c %s -- "$file")" = "$1" ]; }
 extract() {
   umask 022
   file=$stage/$top
   read -r feed
   case $feed in
-    plain) cat >"$file" || return ;;
-    chunked) unchunk | cat >"$file" || return ;;
+    plain) @UNPACKER >"$file" || return ;;
+    chunked) unchunk | @UNPACKER >"$file" || return ;;
     *) [ -z "$new" ] || keep=; return 1 ;;
   esac
   { line=$(tail -c @LENGTH -- "$file"); } 2>/dev/null
@@ -484,6 +565,7 @@ extract() {
   >"$stage/$marker_name"
 }
 """
+)
 
 # A directory that exists keeps its own mode and owner; what is new in it comes in by rename. That
 # of a try whose acknowledgement was lost may stand there since the plan was made.
@@ -807,13 +889,16 @@ def file_end(nonce: str, size: int) -> bytes:
     return b"\npodcp-%b %20d\n" % (nonce.encode("ascii"), size)
 
 
-def receive_file(staging: Staging, nonce: str) -> str:
+def receive_file(staging: Staging, nonce: str, *, unpacker: str = "") -> str:
     """Write stdin beside the target, as one file, and put it in place if it was whole.
 
     Whole means that :func:`file_end` came last, and that the file is as long as that says. It says
     what :func:`receive` says.
+
+    :param unpacker: one of :data:`UNPACKERS`, where stdin is compressed.
     """
     extract = _EXTRACT_FILE.replace("@LENGTH", str(len(file_end(nonce, 0))))
+    extract = extract.replace("@UNPACKER", unpacker or "cat")
     place = _TAKE + _PLACE_FILE if staging.place else _HOLD
     return (
         f"nonce={nonce}\nmarker_name={quote(staging_name(nonce))}\n"
@@ -823,7 +908,9 @@ def receive_file(staging: Staging, nonce: str) -> str:
     )
 
 
-def receive(staging: Staging, nonce: str, *, gnu: bool, owners: bool = True) -> str:
+def receive(
+    staging: Staging, nonce: str, *, gnu: bool, owners: bool = True, unpacker: str = ""
+) -> str:
     """Unpack the archive on stdin beside the target, and put it in place if it was whole.
 
     Whole means that tar ended with 0 and that the marker, the archive's last member, is there:
@@ -833,7 +920,13 @@ def receive(staging: Staging, nonce: str, *, gnu: bool, owners: bool = True) -> 
     :param gnu: whether ``tar`` there is GNU tar, which bsdtar's order of members needs to be
         told about, so that directories keep their times.
     :param owners: whether owners are kept where our user may give files away.
+    :param unpacker: one of :data:`UNPACKERS`, where stdin is compressed: too much to be placed at
+        once, in a URL.
     """
+    if unpacker:
+        extract = _UNCHUNK + _UNPACK.replace("@UNPACKER", unpacker) + _EXTRACT
+    else:
+        extract = _UNCHUNK_BLOCKS + _UNTAR + _EXTRACT
     options = _GNU_OPTIONS if gnu else "--numeric-owner"
     place = _TAKE + _place(staging) if staging.place else _HOLD
     if staging.place:
@@ -844,7 +937,7 @@ def receive(staging: Staging, nonce: str, *, gnu: bool, owners: bool = True) -> 
         f"nonce={nonce}\nmarker_name={quote(staging_name(nonce))}\noptions='{options}'\n"
         f"keep={keep}\n"
         + _staged(staging)
-        + _flat(place + _CLEAN + _EXTRACT + (_RECEIVE if owners else _OWN))
+        + _flat(place + _CLEAN + extract + (_RECEIVE if owners else _OWN))
     )
 
 

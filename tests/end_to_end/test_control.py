@@ -113,12 +113,13 @@ def test_a_dry_run_fails_as_the_copy_would(cluster: ClusterUnderTest) -> None:
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize("compress", ["none", "gzip"])
 def test_what_a_dry_run_says_is_what_is_run(
-    cluster: ClusterUnderTest, source: TestPod, destination: TestPod
+    cluster: ClusterUnderTest, source: TestPod, destination: TestPod, compress: str
 ) -> None:
     """But for the random numbers."""
     del source, destination
-    words = (*MAIN, "gnu-0:/data/tree", "gnu-1:/srv")
+    words = (*MAIN, f"--compress={compress}", "gnu-0:/data/tree", "gnu-1:/srv")
     said = cluster.copy("v5", "--dry-run", *words).stdout
     done = cluster.copy("v5", "-v", "4", *words).complete().stderr
     scripts = re.findall(r"^  sh is given:\n((?:    .*\n)+)", said, re.M)

@@ -31,6 +31,7 @@ ARROWS = {
     "selection": "errors ignore",
     "lists": "errors ignore",
     "bandwidth": "errors",
+    "compression": "errors",
     "exec": "errors logs",
     "remote": "errors ignore paths",
     "cluster": "_version errors exec logs overrides",
@@ -54,17 +55,19 @@ ARROWS = {
     "remainder": "archive errors remote",
     "resume": "archive remainder remote",
     "update": "archive fidelity remote",
-    "plan": "archive cluster ends errors logs paths remote request",
+    "gauge": "ends errors exec paths remote",
+    "packing": "compression ends errors gauge paths remote report request",
+    "plan": "archive cluster ends errors logs packing paths remote request",
     "arguments": "_version bandwidth errors fidelity hints lists modes overrides paths request",
     "sink": "archive bandwidth errors exec remote",
     "relay": "archive errors exec remote sink",
     "digest": "ends errors exec remote sink",
     "compare": "digest ends errors paths plan remote update",
     "verify": "archive digest errors plan remainder remote report",
-    "attempt": "archive bandwidth changes ends errors exec fidelity modes plan relay remainder "
-    "remote report selection sink verify",
-    "streaming": "archive attempt cluster ends errors exec paths plan relay remote request sink "
-    "standard",
+    "attempt": "archive bandwidth changes compression ends errors exec fidelity modes plan relay "
+    "remainder remote report selection sink verify",
+    "streaming": "archive attempt cluster compression ends errors exec packing paths plan relay "
+    "remote request sink standard",
     "rehearsal": "attempt ends errors exec paths plan",
     "overwriting": "errors paths remote request update",
     "tries": "attempt compare errors fidelity logs overwriting paths plan relay remainder remote "
@@ -85,7 +88,7 @@ ORDER = {
     "cluster": "entries credentials certificates impersonation plugin proxies access "
     "overriding kubeconfig api objects workloads pods",
     "exec": "deadline nonblocking channels frames trace masking refusals tunnel tls records stream "
-    "handshake session lease process inlet outlet",
+    "handshake session lease process inlet outlet inflating",
     "remote": "scripts feed listing circles digests probe",
 }
 

@@ -81,6 +81,7 @@ def test_a_request_leaves_to_the_kubeconfig_what_was_not_said() -> None:
         "retries": 3,
         "overrides": Overrides(),
         "preserve": fidelity.KEPT,
+        "compress": "none",
     }
     assert {name: value for name, value in said.items() if value} == given
     assert request.access == ((None, None), (None, None))

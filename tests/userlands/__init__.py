@@ -6,7 +6,7 @@ files that a container image has. Nothing is fetched and nothing of the machine 
 file is a copy, so that a Pod may overwrite its own ``/usr/bin/tar``.
 
 ========  ==========================================================================
-gnu       GNU coreutils, findutils, sed, grep, gzip and tar; dash (or bash) as ``sh``
+gnu       GNU coreutils, findutils, sed, grep, gzip, zstd and tar; dash (or bash) as ``sh``
 busybox   a static busybox under the name of each of its applets
 bsdtar    as gnu, but ``tar`` is libarchive's bsdtar
 toybox    toybox under the name of each of its commands; ``sh`` is dash: Debian's has none
@@ -50,8 +50,8 @@ _COREUTILS = (
     "unlink", "wc", "whoami", "yes",
 )
 # fmt: on
-_GNU = (*_COREUTILS, "find", "grep", "gzip", "sed", "sh", "xargs")
-_WHERE_PRESENT = ("awk", "bash", "egrep", "fgrep", "gunzip", "kill", "zcat", "zstd")
+_GNU = (*_COREUTILS, "find", "grep", "gzip", "sed", "sh", "xargs", "zstd")
+_WHERE_PRESENT = ("awk", "bash", "egrep", "fgrep", "gunzip", "kill", "zcat")
 """Added to the GNU userlands if the machine has them; nothing may rely on them."""
 
 _PACKAGES = {
@@ -65,6 +65,7 @@ _PACKAGES = {
     "tar": "tar",
     "toybox": "toybox",
     "xargs": "findutils",
+    "zstd": "zstd",
 }
 """The Debian package of each program; all others are of coreutils."""
 
