@@ -342,7 +342,7 @@ def _add_selection(group: argparse._ArgumentGroup, told: Callable[[str], str]) -
 def _add_fidelity(group: argparse._ArgumentGroup, told: Callable[[str], str]) -> None:
     add = group.add_argument
     texts = {
-        "--preserve": "as in GNU cp: mode, with setuid; ownership, timestamps, links, all",
+        "--preserve": "as in GNU cp: mode, with setuid; ownership, timestamps, links, xattr, all",
         "--no-preserve": "likewise; without LIST as in kubectl cp",
     }
     for flag, text in texts.items():

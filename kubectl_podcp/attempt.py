@@ -30,7 +30,16 @@ from kubectl_podcp.errors import (
 )
 from kubectl_podcp.exec.channels import Protocol
 from kubectl_podcp.exec.inflating import Inflating
-from kubectl_podcp.fidelity import DEVICES, FRACTIONS, LINKS, OWNERSHIP, SETUID, TIMESTAMPS
+from kubectl_podcp.fidelity import (
+    DEVICES,
+    FRACTIONS,
+    LINKS,
+    OWNERSHIP,
+    SETUID,
+    TIMESTAMPS,
+    XATTR,
+    XATTR_OR_NOTHING,
+)
 from kubectl_podcp.modes import SETID
 from kubectl_podcp.plan import Plan
 from kubectl_podcp.relay import Filter, Outcome, Relay
@@ -60,9 +69,6 @@ DESTINATION_PROTOCOLS = (Protocol.V5, Protocol.V4)
 """Versions of the exec protocol that are asked for, the best one first; at the source the second
 one in a request of its own."""
 
-
-FRACTIONAL = frozenset({probe.Tar.GNU, probe.Tar.BSDTAR})
-"""Which tars write fractions of times, and restore them."""
 
 UNKNOWN_CHANGES = "whether files changed while they were read is not known"
 
@@ -212,6 +218,7 @@ class Attempt:
         attempt._is_over = True
         try:
             outcome = self._with_changes(relay.outcome(attempt._sink))
+            attempt._check_xattrs(outcome.destination_stderr, kept=self._keeps(XATTR))
         except PodcpError as error:
             attempt._error = error if attempt is self else error.twin()
             attempt.source_failed = error is relay.source_error
@@ -220,7 +227,7 @@ class Attempt:
             spoken = self._plan.source.spoken(source), end.spoken(attempt._session)
             attempt._delivered = outcome, spoken
             attempt._note_owner(self._owners, has_setid=self._has_setid)
-            attempt._note_times(kept=self._keeps_fractions())
+            attempt._note_times(kept=self._keeps(FRACTIONS))
         if attempt is not self:
             attempt._tally.adopt(self._tally)
 
@@ -300,14 +307,15 @@ class Attempt:
             gnu=gnu,
             follow=request.dereference,
             apart=gnu and apart,
-            fractions=self._keeps_fractions(),
+            fractions=self._keeps(FRACTIONS),
+            xattrs=self._keeps(XATTR),
             packed=self._plan.packings[0].kind,
         )
 
-    def _keeps_fractions(self) -> bool:
-        """Whether times come with their fractions, and all destinations can restore them."""
+    def _keeps(self, what: str) -> bool:
+        """Whether fractions of times, or extended attributes, come and can be restored by all."""
         tars = {self._plan.found.tar, *(each._plan.there.tar for each in self._all)}
-        return FRACTIONS in self._plan.request.preserve and tars <= FRACTIONAL
+        return what in self._plan.request.preserve and tars <= probe.PAX_TARS
 
     def _tell(self, source: Session, names: bytes | None) -> None:
         """Send the list of names that the source's script reads first."""
@@ -362,7 +370,8 @@ class Attempt:
             *stays,
             hashes=hashes,
             rewriting=self._rewriting,
-            fractions=self._keeps_fractions(),
+            fractions=self._keeps(FRACTIONS),
+            xattrs=self._keeps(XATTR),
         )
 
     def _wants(self, name: bytes, is_directory: bool) -> bool:
@@ -459,6 +468,7 @@ class Attempt:
             bucket=bucket,
             ending=self._ending(self._nonce),
             waiting=source.ping,
+            hears_out=self._keeps(XATTR),
             on_ready=self._on_ready,
         )
         return self._sink
@@ -519,13 +529,39 @@ class Attempt:
         """Say that times are kept, but without the fractions that were asked for."""
         if kept or FRACTIONS not in self._plan.request.preserve:
             return
-        tars = {self._plan.found.tar, self._plan.there.tar} - FRACTIONAL
-        why = (
-            "another destination's tar"
-            if not tars
-            else " and ".join(sorted(f"the tar of {tar.value}" for tar in tars))
-        )
-        self._tally.own_notices.append(f"times are kept in whole seconds: {why} knows no others")
+        said = f"times are kept in whole seconds: {self._without_pax()} knows no others"
+        self._tally.own_notices.append(said)
+
+    def _check_xattrs(self, stderr: bytes, *, kept: bool) -> None:
+        """Say that extended attributes were asked for, and are not there, or not all of them.
+
+        :param stderr: of the destination's tar; GNU's ends with 0 all the same.
+        :raises DestinationRefused: they were asked for by name.
+        """
+        preserve, notices = self._plan.request.preserve, self._tally.own_notices
+        if XATTR not in preserve:
+            return
+        if not kept:
+            notices.append(f"extended attributes are not kept: {self._without_pax()} knows none")
+            return
+        for line in stderr.splitlines():
+            if b"attribute" in line:
+                said = f"extended attributes are not all kept: {printable(line)}"
+                if XATTR_OR_NOTHING in preserve:
+                    raise DestinationRefused(
+                        said,
+                        advice="leave xattr out of --preserve, or copy to a file system that has "
+                        "them",
+                    )
+                notices.append(said)
+                return
+
+    def _without_pax(self) -> str:
+        """Name the tars that do not read and write what only pax carries."""
+        tars = {self._plan.found.tar, self._plan.there.tar} - probe.PAX_TARS
+        if not tars:
+            return "another destination's tar"
+        return " and ".join(sorted(f"the tar of {tar.value}" for tar in tars))
 
     def _bucket(self) -> Bucket | None:
         limit = self._plan.request.bwlimit

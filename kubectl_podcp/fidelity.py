@@ -19,11 +19,14 @@ FRACTIONS = "fractions of times"
 MASKED = "masked mode"
 """The mode but for what the umask takes off, as ``kubectl cp --no-preserve`` has it."""
 DEVICES = "devices"
+XATTR = "extended attributes"
+"""Those that users give their files (``user.*``): others are rights, or the system's own."""
+XATTR_OR_NOTHING = "extended attributes, or no copy"
 
 KEPT = frozenset({MODE, OWNERSHIP, TIMESTAMPS, LINKS})
 """What is kept where nothing is said."""
 
-EVERYTHING = KEPT | {SETUID, FRACTIONS, DEVICES}
+EVERYTHING = KEPT | {SETUID, FRACTIONS, DEVICES, XATTR}
 """What ``--preserve=all`` keeps."""
 
 _MEANT = {
@@ -32,12 +35,11 @@ _MEANT = {
     "ownership": frozenset({OWNERSHIP}),
     "timestamps": frozenset({TIMESTAMPS, FRACTIONS}),
     "links": frozenset({LINKS}),
+    "xattr": frozenset({XATTR, XATTR_OR_NOTHING}),
     "all": EVERYTHING,
 }
 
 _ELSEWHERE = {
-    "xattr": "extended attributes are not copied, since not every tar can read and write them: "
-    "let a tar that can pack them into a file, and copy that",
     "context": "security labels belong to the node that a file is on: "
     "let the destination's own policy set them",
 }

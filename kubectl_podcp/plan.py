@@ -26,6 +26,7 @@ from kubectl_podcp.errors import (
     SourceError,
     printable,
 )
+from kubectl_podcp.fidelity import XATTR_OR_NOTHING
 from kubectl_podcp.logs import CHOICES
 from kubectl_podcp.packing import PLAIN, Packing
 from kubectl_podcp.paths import Kind, Path, Placement, PodPath
@@ -189,6 +190,7 @@ def _decide(
         )
     check_made(request, found)
     check_verify(request, there)
+    check_xattrs(request, found, there)
     if source.is_same(target):
         _check_not_into_itself(found, placement)
     if request.dereference:
@@ -241,6 +243,19 @@ def check_verify(request: CopyRequest, there: probe.Target) -> None:
             f"there is no sha256sum, and no openssl, {request.destination.where}",
             advice="without --verify, a copy needs neither",
         )
+
+
+def check_xattrs(request: CopyRequest, found: probe.Source, there: probe.Target) -> None:
+    """Refuse to keep extended attributes where that was asked for by name and cannot be done."""
+    if XATTR_OR_NOTHING not in request.preserve:
+        return
+    said, advice = "knows no extended attributes", "leave xattr out of --preserve, or put GNU tar"
+    if found.tar not in probe.PAX_TARS:
+        where = request.source.where
+        raise SourceError(f"the tar {where} {said}", advice=f"{advice} {where}")
+    if there.tar not in probe.PAX_TARS:
+        where = request.destination.where
+        raise DestinationRefused(f"the tar {where} {said}", advice=f"{advice} {where}")
 
 
 def check_links(source: End, path: Path, found: probe.Source, target: bytes = b"") -> None:

@@ -213,6 +213,7 @@ class Sink:
     :param ending: by which the destination knows that nothing is missing; None: the marker, and
         the end of an archive.
     :param waiting: called while there is no room for more, see :class:`DataChannel`.
+    :param hears_out: whether what its tar has said on stderr counts when all was acknowledged.
     :param on_ready: called when the destination is ready, and before anything goes there, with the
         user and group that will own all that is unpacked; None where owners are kept. May raise.
     :ivar sent: bytes of the archive sent so far; any thread may read it.
@@ -232,6 +233,7 @@ class Sink:
         bucket: Bucket | None = None,
         ending: Ending | None = None,
         waiting: Callable[[], None] = lambda: None,
+        hears_out: bool = False,
         on_ready: Callable[[tuple[int, int] | None], None] = lambda _: None,
     ) -> None:
         # Set once.
@@ -240,6 +242,7 @@ class Sink:
         self._feed = feed
         self._bucket = bucket
         self._ending = ending or self._marked_end
+        self._hears_out = hears_out
         self._on_ready = on_ready
         self._said = re.compile(rb"^podcp-([0-9a-f]{32}) (ready(?: (\d+):(\d+))?|\d+ \d+ \d+)$")
         self.signals = Signals()
@@ -380,6 +383,8 @@ class Sink:
             raise error
         if self._session.protocol is Protocol.V5:  # on v4 it ends when we close it
             linger(self._session, self._stderr, ENDING)
+        elif self._hears_out:
+            linger(self._session, self._stderr, LINGER)
         return True
 
     def _refusal(self, acknowledgement: Acknowledgement) -> PodcpError:

@@ -24,6 +24,7 @@ from kubectl_podcp.attempt import Attempt, Delivered, Reader
 from kubectl_podcp.compression import Encoder
 from kubectl_podcp.errors import IncompleteArchive, SourceError, SourceFailed, UsageError
 from kubectl_podcp.exec.channels import Protocol
+from kubectl_podcp.fidelity import FRACTIONS, XATTR
 from kubectl_podcp.packing import PLAIN
 from kubectl_podcp.paths import Kind, Placement, SourceFacts, StreamPath, TargetFacts
 from kubectl_podcp.plan import PROBE_TIMEOUT, Plan
@@ -149,6 +150,9 @@ class Writing(_Out):
     def _note_times(self, *, kept: bool) -> None:
         """Contents have no time."""
 
+    def _check_xattrs(self, stderr: bytes, *, kept: bool) -> None:
+        """Nor have they attributes."""
+
     def _ending(self, nonce: str) -> Ending:  # noqa: ARG002
         return lambda _sent: b""
 
@@ -202,7 +206,8 @@ class Unpacking(_In):
             hashes=self._hashes(),
             wrapping=wrapping,
             rewriting=self._rewriting,
-            fractions=self._keeps_fractions(),
+            fractions=self._keeps(FRACTIONS),
+            xattrs=self._keeps(XATTR),
         )
 
 
@@ -220,6 +225,9 @@ class Filling(_In):
 
     def _note_times(self, *, kept: bool) -> None:
         """It has no time, either."""
+
+    def _check_xattrs(self, stderr: bytes, *, kept: bool) -> None:
+        """Nor has it attributes."""
 
     def _opened(self, nonce: str) -> Session:
         script = scripts.receive_file(self._staging, nonce, unpacker=self._unpacker)

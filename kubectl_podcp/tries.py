@@ -38,14 +38,14 @@ from kubectl_podcp.errors import (
     Unauthorized,
     printable,
 )
-from kubectl_podcp.fidelity import FRACTIONS, TIMESTAMPS
+from kubectl_podcp.fidelity import FRACTIONS, TIMESTAMPS, XATTR
 from kubectl_podcp.logs import CHOICES
 from kubectl_podcp.overwriting import Overwriting
 from kubectl_podcp.paths import Kind
 from kubectl_podcp.plan import Plan
 from kubectl_podcp.relay import Outcome
 from kubectl_podcp.remainder import Part, Remainder, remainder
-from kubectl_podcp.remote import listing, scripts
+from kubectl_podcp.remote import listing, probe, scripts
 from kubectl_podcp.remote.scripts import Staging
 from kubectl_podcp.report import Report, Tally
 from kubectl_podcp.selection import Unseen
@@ -341,7 +341,8 @@ class Tries:
     def _places_at_once(self) -> bool:
         """Whether the shell that unpacks puts the copy in its place, too: it is not told rules for
         what is there, and does not wait until all was read again."""
-        is_short = not self._plan.packings[1].kind  # else the script would be too long
+        # With more to say than usual, the script would be too long.
+        is_short = not self._plan.packings[1].kind and not self._staging.options
         return self._ledger is None and not self._plan.request.spares and is_short
 
     def _compare(self) -> Current:
@@ -442,11 +443,14 @@ class Tries:
         own = "0" * 16 if kept else os.urandom(8).hex()
         placement = self._plan.placement
         below = placement.path.rstrip(b"/") + b"/"
+        preserve, tar = self._plan.request.preserve, self._plan.there.tar
         return Staging(
             placement,
             self._plan.key + own,
             self._plan.found.facts.top,
             mounts=tuple(each for each in self._plan.there.mounts if each.startswith(below)),
+            options=" --xattrs" if XATTR in preserve and tar is probe.Tar.GNU else "",
+            pax=bool(preserve & {FRACTIONS, XATTR}) and tar in probe.PAX_TARS,
         )
 
     def _clear_leftovers(self) -> None:
@@ -479,7 +483,7 @@ class Tries:
             current = self._current.still(here) if here and self._current else frozenset[bytes]()
             known = None if plan.found.sha256 else self._ledger
             parts = bool(plan.found.sha256 and plan.there.sha256)
-            if FRACTIONS in plan.request.preserve:  # a listing has none, and the rest would not
+            if {FRACTIONS, XATTR} & plan.request.preserve:  # a listing has none, nor would the rest
                 parts = False
             if here and TIMESTAMPS in plan.request.preserve:  # by which it is known
                 resumption = partial(

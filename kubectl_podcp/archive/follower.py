@@ -31,6 +31,7 @@ from typing import TypeVar
 
 from kubectl_podcp.archive.headers import (
     BLOCK,
+    DIRECTORY,
     LONG_LINK,
     LONG_NAME,
     NAME_FIELD,
@@ -185,6 +186,7 @@ class Follower:
     :param wrapping: puts members of any names under ``top``; None: they stand there already.
     :param rewriting: what becomes of modes, owners and times. Events have them as they were.
     :param fractions: whether fractions of times go on, where the archive has them.
+    :param xattrs: whether extended attributes do.
     :raises ValueError: ``nonce`` or ``top`` is not of that form.
     """
 
@@ -205,6 +207,7 @@ class Follower:
         wrapping: Wrapping | None = None,
         rewriting: Rewriting | None = None,
         fractions: bool = False,
+        xattrs: bool = False,
     ) -> None:
         if not _NONCE.fullmatch(nonce):
             raise ValueError("a nonce is 32 lower-case hexadecimal digits")
@@ -216,6 +219,7 @@ class Follower:
         self._wrapping = wrapping
         self._rewriting = rewriting or Rewriting()
         self._fractions = fractions
+        self._xattrs = xattrs
         self._tape = Tape()
         self._parser = self._stream()
         self._failure: Exception | None = None
@@ -373,6 +377,8 @@ class Follower:
         if records is not None or member.type == SPARSE:
             sparse = yield from self._sparse_map(block, member, records)
             member = replace(member, type=REGULAR, size=sparse.size)
+        if member.xattrs and not (self._xattrs and member.type in (REGULAR, DIRECTORY)):
+            member = replace(member, xattrs=())
         goes_on = yield from self._admitted(member)
         self._body_start = self._tape.offset
         self._body_size = member.size if sparse is None else sparse.stored

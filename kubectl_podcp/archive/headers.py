@@ -8,8 +8,8 @@ No state and no I/O: any thread may call anything here.
 
 The canonical form is what GNU tar writes with ``--format=gnu --numeric-owner``, byte for byte:
 all four tars read it alike. pax is not among the choices: busybox and toybox ignore its sizes,
-owners and times. The one exception are the fractions of a time, for a destination whose tar reads
-them: a pax header in front of the others, which says ``mtime`` and nothing else.
+owners and times. The one exception are fractions of a time and extended attributes, for a
+destination whose tar reads them: a pax header in front of the others, which says nothing else.
 
 Sources: POSIX.1-2017 ``pax``, "ustar Interchange Format" and "pax Header Block"; GNU tar's
 ``src/tar.h`` and ``src/create.c`` (``to_chars``, ``write_gnu_long_link``); what the four really
@@ -83,7 +83,8 @@ class Member:
     ``name`` is without the slash that tar puts after a directory's. ``type`` is one type flag.
     ``size`` is in bytes, ``mtime`` in whole seconds since 1970, floored; ``nanoseconds`` are those
     behind them where they are wanted, else 0. ``mode`` has the twelve permission bits alone.
-    ``linkname`` is empty but for links, the numbers but for devices 0.
+    ``linkname`` is empty but for links, the numbers but for devices 0. ``xattrs`` are the names and
+    values of extended attributes, which only files and directories have, where they are wanted.
     """
 
     name: bytes
@@ -97,6 +98,7 @@ class Member:
     devmajor: int = 0
     devminor: int = 0
     nanoseconds: int = 0
+    xattrs: tuple[tuple[bytes, bytes], ...] = ()
 
 
 def padded(size: int) -> int:
@@ -267,6 +269,9 @@ def _check_old_gnu(rest: bytes, flag: bytes) -> None:
 
 # Reading pax records
 
+XATTR = b"SCHILY.xattr."
+"""Stands before the name of an extended attribute; both GNU tar and bsdtar write and read it."""
+
 REPEATED = (b"GNU.sparse.offset", b"GNU.sparse.numbytes")
 """The keys that pax sparse 0.0 repeats, once for every extent."""
 
@@ -334,13 +339,13 @@ def pax_seconds(value: bytes) -> tuple[int, int]:
 def encode(member: Member) -> bytes:
     """Return the canonical header of ``member``: one block, before it ``K`` and ``L`` if needed.
 
-    Nanoseconds stand in an ``x`` before all of them, which GNU tar and bsdtar obey; busybox and
-    toybox do not. No time before 1970 may have any.
+    Nanoseconds and extended attributes stand in an ``x`` before all of them, which GNU tar and
+    bsdtar obey; busybox and toybox do not. No time before 1970 may have any nanoseconds.
 
     A directory's name gets its slash here. The length is a multiple of 512.
     """
-    if member.nanoseconds:
-        return _fraction(member) + encode(replace(member, nanoseconds=0))
+    if member.nanoseconds or member.xattrs:
+        return _pax(member) + encode(replace(member, nanoseconds=0, xattrs=()))
     name = member.name + b"/" if member.type == DIRECTORY else member.name
     block = _encode_block(name, member)
     if len(member.linkname) > NAME_FIELD or len(name) > NAME_FIELD:
@@ -371,12 +376,28 @@ def _long(flag: bytes, text: bytes) -> bytes:
     return header + body.ljust(padded(len(body)), b"\0")
 
 
-def _fraction(member: Member) -> bytes:
-    """Return the pax header that carries a time below the second."""
-    record = b" mtime=%d.%09d\n" % (member.mtime, member.nanoseconds)
-    body = b"%d%b" % (len(record) + 2, record)
+def _pax(member: Member) -> bytes:
+    """Return the pax header that carries a time below the second, and extended attributes."""
+    body = b"".join(_record(_escaped(name), value) for name, value in member.xattrs)
+    if member.nanoseconds:
+        body = _record(b"mtime", b"%d.%09d" % (member.mtime, member.nanoseconds)) + body
     header = _encode_block(b"././@PaxHeader", Member(b"", PAX, len(body), 0o644, 0, 0, 0))
-    return header + body.ljust(BLOCK, b"\0")
+    return header + body.ljust(padded(len(body)), b"\0")
+
+
+def _escaped(name: bytes) -> bytes:
+    """Return the key of an extended attribute, as GNU tar writes it; bsdtar reads such names as
+    they stand there."""
+    return XATTR + name.replace(b"%", b"%25").replace(b"=", b"%3D")
+
+
+def _record(key: bytes, value: bytes) -> bytes:
+    """Return a pax record; its length counts its own digits, too."""
+    record = b" %b=%b\n" % (key, value)
+    size = len(record)
+    while size != len(record) + len(str(size)):
+        size = len(record) + len(str(size))
+    return b"%d%b" % (size, record)
 
 
 def _encode_block(name: bytes, member: Member) -> bytes:

@@ -23,6 +23,7 @@ types M, N, D, I, X, V, A and unknown ones refused
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -42,6 +43,7 @@ from kubectl_podcp.archive.headers import (
     REGULAR,
     SPARSE,
     SYMLINK,
+    XATTR,
     HeaderError,
     Member,
     checked_device,
@@ -71,8 +73,13 @@ _PAX: dict[bytes, Callable[[Member, bytes], Member]] = {
     b"SCHILY.devmajor": lambda member, value: replace(member, devmajor=_number(member, value)),
     b"SCHILY.devminor": lambda member, value: replace(member, devminor=_number(member, value)),
 }
-"""The records that are obeyed. Others say what no canonical header can carry (access times,
-extended attributes, owner names), and go."""
+"""The records that are obeyed, beside those of :data:`_KEPT`. Others say what no canonical header
+can carry (access times, owner names), and go."""
+
+_KEPT = XATTR + b"user."
+"""The extended attributes that may go on: others give rights, or are the system's own."""
+_BSDTAR = b"LIBARCHIVE.xattr."
+_ESCAPED, _GNU_ESCAPED = re.compile(rb"%([0-9A-Fa-f]{2})"), re.compile(rb"%(25|3D)")
 
 _FOREIGN_BODY = (b"SCHILY.realsize", b"SUN.holesdata", b"GNU.volume.")
 """Records of star's and Solaris' sparse files and of multi-volume archives: some tars take the
@@ -154,10 +161,31 @@ def _extended(header: Member, extension: Extension) -> tuple[Member, SparseRecor
         obey = _PAX.get(key)
         if obey is not None:
             header = obey(header, value)
+    if xattrs := _xattrs(extension.records):
+        header = replace(header, xattrs=xattrs)
     sparse = sparse_records(extension.records)
     if sparse is not None and sparse.name is not None:
         header = replace(header, name=pax_text(sparse.name))
     return header, sparse
+
+
+def _xattrs(records: Records) -> tuple[tuple[bytes, bytes], ...]:
+    """Return those that may go on, with their names as they are.
+
+    GNU tar writes ``%25`` and ``%3D`` for what has a meaning there (``src/xheader.c``); bsdtar
+    writes each twice, and in both names any character so that is not plain.
+    """
+    said = {key.removeprefix(_BSDTAR) for key, _ in records if key.startswith(_BSDTAR)}
+    found = []
+    for key, value in records:
+        if key.startswith(_KEPT):
+            name = key.removeprefix(XATTR)
+            escaped = _ESCAPED if name in said else _GNU_ESCAPED
+            name = escaped.sub(lambda digits: bytes((int(digits[1], 16),)), name)
+            if b"\0" in name:
+                raise HeaderError("it has an extended attribute whose name has a NUL")
+            found.append((name, value))
+    return tuple(found)
 
 
 def _with_time(member: Member, seconds: int, nanoseconds: int) -> Member:

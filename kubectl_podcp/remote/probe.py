@@ -34,6 +34,10 @@ class Tar(Enum):
     UNKNOWN = "unknown"
 
 
+PAX_TARS = frozenset({Tar.GNU, Tar.BSDTAR})
+"""Which tars write and restore what only pax carries: fractions of times, extended attributes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A source as it was found.

@@ -374,6 +374,7 @@ def send(
     follow: bool = False,
     apart: bool = False,
     fractions: bool = False,
+    xattrs: bool = False,
     packed: str = "",
 ) -> str:
     """Write the source's archive to stdout, then the trailer, then wait for a line on stdin.
@@ -391,14 +392,17 @@ def send(
     :param follow: whether symbolic links are archived as what they lead to.
     :param apart: whether each name of a file is archived as a file of its own; GNU tar alone can.
     :param fractions: whether times have fractions: in pax format, of GNU tar and bsdtar.
+    :param xattrs: whether extended attributes are archived, by GNU tar and bsdtar.
     :param packed: one of :data:`PACKERS`, which compresses archive and trailer; empty: none does.
     """
     # Behind "--" a name may begin with "-"; one that begins with "@" means an archive to bsdtar.
     top = b"./" + source.top if source.top.startswith((b"@", b"-")) else source.top
     facts = f"nonce={nonce}\ndirectory={quote(source.directory)}\ntop={quote(top)}"
     more = (" -h" if follow else "") + (" --hard-dereference" if apart else "")
-    if fractions:  # other times would be records of which nothing goes on
+    if fractions or xattrs:  # other times would be records of which nothing goes on
         more += " --format=pax" + (" --pax-option=delete=atime,delete=ctime" if gnu else "")
+    if xattrs and gnu:  # bsdtar does so unasked
+        more += " --xattrs --xattrs-include='user.*'"
     began, changed = ("", "") if gnu else ("began=$(date +%s)\n", _CHANGED)
     told, steps, reads = _reads(some, gnu=gnu)
     reads = [each.replace("--numeric-owner", "--numeric-owner" + more) for each in reads]
@@ -667,8 +671,8 @@ across() {
   rm -f -- "$sent"
   for e; do shift; set -- "$@" "./${e##*/}"; done
   [ "$(id -u)" = 0 ] && o= || o=-o
-  { ( cd -- "$from" && exec tar cf - --numeric-owner "$@" ) && >"$sent"; } |
-  ( cd -- "$to/$stage" && exec tar xpf - $o ) && [ -e "$sent" ] || {
+  { ( cd -- "$from" && exec tar cf - --numeric-owner@PAX "$@" ) && >"$sent"; } |
+  ( cd -- "$to/$stage" && exec tar xpf -@OPTIONS $o ) && [ -e "$sent" ] || {
     rm -rf -- "$to/$stage"
     return 1
   }
@@ -869,6 +873,8 @@ class Staging:
     :ivar keep: whether what arrived stays there when the archive did not arrive whole.
     :ivar place: whether it is put in place at once; otherwise it waits for :func:`commit`.
     :ivar mounts: paths below the target at which something else is mounted.
+    :ivar options: what else ``tar`` there is told, whether it reads or writes.
+    :ivar pax: whether files have what only an archive in pax format carries.
     """
 
     placement: Placement
@@ -877,6 +883,8 @@ class Staging:
     keep: bool = False
     place: bool = True
     mounts: tuple[bytes, ...] = ()
+    options: str = ""
+    pax: bool = False
 
     @property
     def name(self) -> bytes:
@@ -927,7 +935,7 @@ def receive(
         extract = _UNCHUNK + _UNPACK.replace("@UNPACKER", unpacker) + _EXTRACT
     else:
         extract = _UNCHUNK_BLOCKS + _UNTAR + _EXTRACT
-    options = _GNU_OPTIONS if gnu else "--numeric-owner"
+    options = (_GNU_OPTIONS if gnu else "--numeric-owner") + staging.options
     place = _TAKE + _place(staging) if staging.place else _HOLD
     if staging.place:
         keep = "failed" if staging.keep else ""
@@ -952,6 +960,8 @@ def _place(staging: Staging, how: dict[str, str] = _REPLACING) -> str:
     outermost = [each for each in mounts if not any(each.startswith(m + b"/") for m in mounts)]
     exactly = "|".join(quote(root + mount) for mount in mounts)
     below = "|".join(f"{quote(root + mount)}|{quote(root + mount)}/*" for mount in outermost)
+    pax = staging.options + (" --format=pax" if staging.pax else "")
+    template = template.replace("@PAX", pax).replace("@OPTIONS", staging.options)
     return template.replace("@MOUNTS", exactly).replace("@BELOW", below)
 
 

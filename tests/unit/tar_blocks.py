@@ -132,9 +132,10 @@ def follow(
     policy: Policy | None = None,
     *,
     fractions: bool = False,
+    xattrs: bool = False,
 ) -> tuple[bytes, list[Event]]:
     """Feed a whole stream; return the archive that goes on, without its end, and all events."""
-    follower = Follower(NONCE, top, policy, fractions=fractions)
+    follower = Follower(NONCE, top, policy, fractions=fractions, xattrs=xattrs)
     archive: list[bytes] = []
     events: list[Event] = []
     for message in messages:

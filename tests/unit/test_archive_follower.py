@@ -983,6 +983,49 @@ def test_each_tar_unpacks_what_each_packed(
     assert snapshot(tmp_path) == with_time(expected, b"top/early", seconds)
 
 
+@pytest.mark.parametrize("source", ["gnu", "bsdtar"])
+@pytest.mark.parametrize("destination", ["gnu", "bsdtar"])
+def test_attributes_go_on_where_they_are_wanted(
+    tmp_path: Path, source: str, destination: str
+) -> None:
+    """Those of files and directories, whatever holds them: a sparse file, too."""
+    needs(TARS[source])
+    needs(TARS[destination])
+    top, out = tmp_path / "top", tmp_path / "out"
+    (top / "sub").mkdir(parents=True)
+    out.mkdir()
+    for name in ("file", "sub/other"):
+        (top / name).write_text(name)
+    with (top / "sparse").open("wb") as file:
+        file.truncate(1 << 20)
+        file.write(b"x")
+    given = {"user.one": b"1", "user.a b": b"\0\n" * 300}
+    if destination == "gnu":  # bsdtar takes what stands for these two for the name
+        given["user.e=q%41"] = b""
+    for each in (top, top / "sub", top / "file", top / "sparse"):
+        for name, value in given.items():
+            os.setxattr(each, name, value)
+    mask = ["--xattrs", "--xattrs-include=user.*", "-S"] if source == "gnu" else []
+    made = [*TARS[source], "--format=pax", *mask, "-cf", "-", "top"]
+    stream = subprocess.run(made, cwd=tmp_path, check=True, capture_output=True).stdout + trailer()
+    archive, _ = follow([stream], xattrs=True)
+    assert follow([stream])[0] != archive
+    for step in (7, 512, 32 * 1024):
+        assert follow(in_steps(stream, step), xattrs=True)[0] == archive
+    mask = ["--xattrs"] if destination == "gnu" else []
+    subprocess.run(
+        [*TARS[destination], *mask, "-x", "-p", "-f", "-"],
+        input=archive + headers.end_of_archive(len(archive)),
+        cwd=out,
+        check=True,
+    )
+    for each in (top, *top.rglob("*")):
+        there = out / each.relative_to(tmp_path)
+        names = os.listxattr(each)
+        assert sorted(os.listxattr(there)) == sorted(names)
+        assert all(os.getxattr(there, name) == os.getxattr(each, name) for name in names)
+
+
 def times(base: Path) -> dict[str, int]:
     """Return the time of all in a tree, to the nanosecond."""
     return {str(path.relative_to(base)): path.lstat().st_mtime_ns for path in everything(base)}

@@ -423,6 +423,27 @@ def test_fractions_of_a_time(seconds: int, nanoseconds: int, name: bytes) -> Non
     assert Decimal(info.pax_headers["mtime"]) == seconds + Decimal(nanoseconds) / 10**9
 
 
+@pytest.mark.parametrize("size", [0, 1, 60, 69, 70, 71, 72, 970, 971, 972, 973, 5000, 65536])
+@pytest.mark.parametrize("nanoseconds", [0, 5])
+def test_extended_attributes(size: int, nanoseconds: int) -> None:
+    """They stand in a pax header, each with a length that counts its own digits."""
+    given = ((b"user.a", b"v\n=" * (size // 3)), (b"user.b", b"x" * size), (b"user.\xff", b"\0"))
+    odd = (b"user.e=q%", b"")
+    member = Member(
+        b"n" * 150, b"0", 0, 0o644, 1, 2, 9, nanoseconds=nanoseconds, xattrs=(*given, odd)
+    )
+    written = headers.encode(member)
+    assert written.endswith(headers.encode(replace(member, nanoseconds=0, xattrs=())))
+    pax = headers.parse(written[:512])
+    records = headers.pax_records(written[512 : 512 + pax.size])
+    times = [(b"mtime", b"9.000000005")] if nanoseconds else []
+    said = [*given, (b"user.e%3Dq%25", b"")]
+    assert records == [*times, *((headers.XATTR + name, value) for name, value in said)]
+    [info] = _tarfile_members(written + tar_blocks.END)
+    assert info.name == "n" * 150
+    assert info.pax_headers["SCHILY.xattr.user.b"] == "x" * size
+
+
 @pytest.mark.parametrize("value", [b"", b"1e3", b"1,5", b".5", b"--1", b"+1", b"1 ", b"9" * 19])
 def test_not_pax_seconds(value: bytes) -> None:
     """Nothing that only some readers take."""

@@ -170,12 +170,35 @@ def test_other_pax_records_go() -> None:
         (b"gname", b""),
         (b"hdrcharset", b"BINARY"),
         (b"comment", b"x"),
-        (b"SCHILY.xattr.user.x", b"\0\1"),
+        (b"SCHILY.xattr.security.capability", b"\0\1"),
+        (b"SCHILY.xattr.trusted.overlay.opaque", b"y"),
+        (b"SCHILY.acl.access", b"user::rwx"),
         (b"SCHILY.dev", b"1"),
         (b"LIBARCHIVE.creationtime", b"1"),
         (b"VENDOR.x", b"\xff"),
     ]
     assert settle(FILE, extended(*pairs)) == (FILE, None)
+
+
+def test_attributes_of_users_are_the_members() -> None:
+    """In order, with their names; bsdtar writes each twice, with ``%20`` for a space."""
+    pairs = [
+        (b"SCHILY.xattr.user.x", b"\0\1"),
+        (b"SCHILY.xattr.user.a%20b", b"as it is"),
+        (b"SCHILY.xattr.user.e%3Dq%2541", b"GNU's"),
+        (b"LIBARCHIVE.xattr.user.c%20d", b"aXQ="),
+        (b"SCHILY.xattr.user.c%20d", b"it"),
+    ]
+    found = (
+        (b"user.x", b"\0\1"),
+        (b"user.a%20b", b"as it is"),
+        (b"user.e=q%41", b"GNU's"),
+        (b"user.c d", b"it"),
+    )
+    assert settle(FILE, extended(*pairs)) == (replace(FILE, xattrs=found), None)
+    twice = [(b"LIBARCHIVE.xattr.user.%00", b""), (b"SCHILY.xattr.user.%00", b"")]
+    with pytest.raises(HeaderError, match="whose name has a NUL"):
+        settle(FILE, extended(*twice))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from kubectl_podcp.fidelity import (
     OWNERSHIP,
     SETUID,
     TIMESTAMPS,
+    XATTR,
+    XATTR_OR_NOTHING,
     owner,
 )
 from kubectl_podcp.request import CopyRequest, Options
@@ -43,6 +45,8 @@ def kept(*words: str) -> frozenset[str]:
         ("--no-preserve=mode", KEPT - {MODE}),
         ("--no-preserve=all", frozenset()),
         ("--no-preserve=xattr,context", KEPT),
+        ("--preserve=xattr", KEPT | {XATTR, XATTR_OR_NOTHING}),
+        ("--preserve=all --no-preserve=xattr", EVERYTHING - {XATTR}),
         ("--no-preserve=all --preserve=links", frozenset({LINKS})),
         ("--preserve=all --no-preserve=mode", EVERYTHING - {MODE, SETUID}),
         ("--no-preserve --preserve=mode", KEPT - {OWNERSHIP} | {SETUID}),
@@ -63,10 +67,9 @@ def test_behind_two_dashes_the_words_are_paths() -> None:
 @pytest.mark.parametrize(
     ("word", "advice"),
     [
-        ("--preserve=xattr", "let a tar that can"),
         ("--preserve=mode,context", "the destination's own policy"),
-        ("--preserve=modes", "mode, ownership, timestamps, links, all"),
-        ("--no-preserve=time", "mode, ownership, timestamps, links, all"),
+        ("--preserve=modes", "mode, ownership, timestamps, links, xattr, all"),
+        ("--no-preserve=time", "mode, ownership, timestamps, links, xattr, all"),
         ("--chown=www-data", "names mean somebody else"),
     ],
 )

@@ -57,7 +57,7 @@ ARROWS = {
     "update": "archive fidelity remote",
     "gauge": "ends errors exec paths remote",
     "packing": "compression ends errors gauge paths remote report request",
-    "plan": "archive cluster ends errors logs packing paths remote request",
+    "plan": "archive cluster ends errors fidelity logs packing paths remote request",
     "arguments": "_version bandwidth errors fidelity hints lists modes overrides paths request",
     "sink": "archive bandwidth errors exec remote",
     "relay": "archive errors exec remote sink",
@@ -66,8 +66,8 @@ ARROWS = {
     "verify": "archive digest errors plan remainder remote report",
     "attempt": "archive bandwidth changes compression ends errors exec fidelity modes plan relay "
     "remainder remote report selection sink verify",
-    "streaming": "archive attempt cluster compression ends errors exec packing paths plan relay "
-    "remote request sink standard",
+    "streaming": "archive attempt cluster compression ends errors exec fidelity packing paths plan "
+    "relay remote request sink standard",
     "rehearsal": "attempt ends errors exec paths plan",
     "overwriting": "errors paths remote request update",
     "tries": "attempt compare errors fidelity logs overwriting paths plan relay remainder remote "
