@@ -309,13 +309,19 @@ class Attempt:
             apart=gnu and apart,
             fractions=self._keeps(FRACTIONS),
             xattrs=self._keeps(XATTR),
+            holes=self._all_have_pax,
             packed=self._plan.packings[0].kind,
         )
 
     def _keeps(self, what: str) -> bool:
         """Whether fractions of times, or extended attributes, come and can be restored by all."""
+        return what in self._plan.request.preserve and self._all_have_pax
+
+    @property
+    def _all_have_pax(self) -> bool:
+        """Whether all tars read and write what only pax carries, and holes."""
         tars = {self._plan.found.tar, *(each._plan.there.tar for each in self._all)}
-        return what in self._plan.request.preserve and tars <= probe.PAX_TARS
+        return tars <= probe.PAX_TARS
 
     def _tell(self, source: Session, names: bytes | None) -> None:
         """Send the list of names that the source's script reads first."""
@@ -372,6 +378,7 @@ class Attempt:
             rewriting=self._rewriting,
             fractions=self._keeps(FRACTIONS),
             xattrs=self._keeps(XATTR),
+            holes=self._all_have_pax,
         )
 
     def _wants(self, name: bytes, is_directory: bool) -> bool:

@@ -57,6 +57,7 @@ from kubectl_podcp.archive.sparse import (
     SparseRecords,
     TextMap,
     continued_map,
+    encoded,
     header_map,
 )
 from kubectl_podcp.archive.tape import Tape, zeros
@@ -66,6 +67,10 @@ from kubectl_podcp.errors import IncompleteArchive, SourceFailed, printable
 MAX_PAX = 1024 * 1024
 """The longest pax header. bsdtar puts extended attributes there, of up to 64 KiB each and twice
 over; libarchive itself long refused to read more than this."""
+
+MOST_HASHED = 1024 * 1024 * 1024
+"""Bytes of holes that are hashed in one go, in seconds. With more of them the zeros are handed on,
+so that whoever takes them may stop this."""
 
 TRAILER_MAX = len(b"\npodcp-") + 32 + len(b" 255\n")
 """The length of the longest trailer."""
@@ -187,6 +192,7 @@ class Follower:
     :param rewriting: what becomes of modes, owners and times. Events have them as they were.
     :param fractions: whether fractions of times go on, where the archive has them.
     :param xattrs: whether extended attributes do.
+    :param holes: whether the holes of sparse files stay such, for a destination that knows them.
     :raises ValueError: ``nonce`` or ``top`` is not of that form.
     """
 
@@ -208,6 +214,7 @@ class Follower:
         rewriting: Rewriting | None = None,
         fractions: bool = False,
         xattrs: bool = False,
+        holes: bool = False,
     ) -> None:
         if not _NONCE.fullmatch(nonce):
             raise ValueError("a nonce is 32 lower-case hexadecimal digits")
@@ -220,6 +227,7 @@ class Follower:
         self._rewriting = rewriting or Rewriting()
         self._fractions = fractions
         self._xattrs = xattrs
+        self._holes = holes
         self._tape = Tape()
         self._parser = self._stream()
         self._failure: Exception | None = None
@@ -379,30 +387,37 @@ class Follower:
             member = replace(member, type=REGULAR, size=sparse.size)
         if member.xattrs and not (self._xattrs and member.type in (REGULAR, DIRECTORY)):
             member = replace(member, xattrs=())
-        goes_on = yield from self._admitted(member)
+        goes_on = yield from self._admitted(member, sparse)
         self._body_start = self._tape.offset
         self._body_size = member.size if sparse is None else sparse.stored
         if not goes_on:
             yield from self._drop(padded(self._body_size))
         elif self._hashes and member.type == REGULAR:
-            yield from self._hashed(sparse)
+            digest = sha256()
+            self._tape.passing = digest.update
+            yield from self._body(member, sparse)
+            assert self._last is not None
+            yield Hashed(self._last, digest.digest())
         elif sparse is None:
             yield from self._keep(padded(member.size))
         else:
-            yield from self._expand(sparse)
-            yield from zeros(padded(sparse.size) - sparse.size)
+            yield from self._body(member, sparse)
         self.member = None
 
-    def _hashed(self, sparse: SparseMap | None) -> _Steps[None]:
-        """Hand on the contents of a file, hash them, and hand on the padding."""
-        member, digest = self._last, sha256()
-        assert member is not None
-        padding = padded(member.size) - member.size
-        self._tape.passing = digest.update
-        yield from self._keep(member.size) if sparse is None else self._expand(sparse)
-        self._tape.passing = None
-        yield from self._keep(padding) if sparse is None else zeros(padding)
-        yield Hashed(member, digest.digest())
+    def _body(self, member: Member, sparse: SparseMap | None) -> _Steps[None]:
+        """Hand on the contents of a member, and what pads them."""
+        if sparse is None:
+            yield from self._keep(member.size)
+            self._tape.passing = None
+            yield from self._keep(padded(member.size) - member.size)
+        elif self._keeps_holes(sparse):
+            yield from self._stored(sparse)
+            self._tape.passing = None
+            yield from self._keep(padded(sparse.stored) - sparse.stored)
+        else:
+            yield from self._expand(sparse)
+            self._tape.passing = None
+            yield from zeros(padded(sparse.size) - sparse.size)
 
     def _parsed(self, block: bytes, name: bytes | None = None) -> Member:
         """Parse a header; ``name`` is what those in front of it say, for errors."""
@@ -425,7 +440,7 @@ class Follower:
         body = yield from self._read(padded(header.size))
         return body[: header.size]
 
-    def _admitted(self, member: Member) -> _Steps[bool]:
+    def _admitted(self, member: Member, sparse: SparseMap | None) -> _Steps[bool]:
         """Let the rules decide; yield what they say and the header; return whether it goes on."""
         if self._wrapping is not None:
             member = self._wrapping.wrapped(member)
@@ -443,7 +458,8 @@ class Follower:
         yield self.member
         if isinstance(verdict, Altered):
             yield verdict
-        canonical = self._encoded(self._last)
+        kept = sparse if sparse is not None and self._keeps_holes(sparse) else None
+        canonical = self._encoded(self._last, kept)
         if self._wrapping is not None:
             above = self._wrapping.missing(self._last)
             canonical = b"".join(map(self._encoded, above)) + canonical
@@ -453,10 +469,29 @@ class Follower:
             yield from self._tape.replace(canonical)
         return True
 
-    def _encoded(self, member: Member) -> bytes:
-        return encode(self._rewriting.member(member))
+    def _encoded(self, member: Member, sparse: SparseMap | None = None) -> bytes:
+        member = self._rewriting.member(member)
+        return encode(member) if sparse is None else encoded(member, sparse)
 
-    # Sparse files: expanded, for busybox and toybox do not know their formats.
+    # Sparse files: expanded where a destination's tar does not know their formats.
+
+    def _keeps_holes(self, sparse: SparseMap) -> bool:
+        is_short = sparse.size - sparse.stored <= MOST_HASHED
+        return self._holes and sparse.is_kept and (is_short or not self._hashes)
+
+    def _stored(self, sparse: SparseMap) -> _Steps[None]:
+        """Hand on what is stored; whoever hashes sees the holes, too."""
+        at = 0
+        for offset, length in sparse.extents:
+            self._pass_hole(offset - at)
+            yield from self._keep(length)
+            at = offset + length
+        self._pass_hole(sparse.size - at)
+
+    def _pass_hole(self, size: int) -> None:
+        if self._tape.passing is not None:
+            for piece in zeros(size):
+                self._tape.passing(piece)
 
     def _sparse_map(
         self, block: bytes, member: Member, records: SparseRecords | None
@@ -498,10 +533,8 @@ class Follower:
         yield from self._hole(sparse.size - at)
 
     def _hole(self, size: int) -> Iterator[bytes]:
-        for piece in zeros(size):
-            if self._tape.passing is not None:
-                self._tape.passing(piece)
-            yield piece
+        self._pass_hole(size)
+        yield from zeros(size)
 
     # Reading
 

@@ -353,6 +353,25 @@ def encode(member: Member) -> bytes:
     return block
 
 
+def sparse_header(header: bytes, area: bytes, more: bool, size: int) -> bytes:
+    """Return the header of a plain file as that of a sparse one, of type ``S``.
+
+    :param header: one block, whose size is that of the stored bytes.
+    :param area: the first four extents, 96 bytes.
+    :param more: whether more of them follow.
+    :param size: of the file.
+    """
+    block = b"%b        S%b%b%b%b%b" % (
+        header[:148],
+        header[157:386],
+        area,
+        bytes((more,)),
+        field(size, 12),
+        header[495:],
+    )
+    return _with_checksum(block)
+
+
 def marker(nonce: str) -> bytes:
     """Return the empty member that a destination finds when every byte before it has arrived."""
     return encode(Member(b".podcp-" + nonce.encode(), REGULAR, 0, 0o600, 0, 0, 0))
@@ -404,22 +423,27 @@ def _encode_block(name: bytes, member: Member) -> bytes:
     device = member.type in DEVICES
     block = _CANONICAL.pack(
         name,
-        _field(member.mode, 8),
-        _field(member.uid, 8),
-        _field(member.gid, 8),
-        _field(member.size, 12),
-        _field(member.mtime, 12),
+        field(member.mode, 8),
+        field(member.uid, 8),
+        field(member.gid, 8),
+        field(member.size, 12),
+        field(member.mtime, 12),
         b"        ",
         member.type,
         member.linkname,
         GNU_MAGIC,
-        _field(member.devmajor, 8) if device else b"",
-        _field(member.devminor, 8) if device else b"",
+        field(member.devmajor, 8) if device else b"",
+        field(member.devminor, 8) if device else b"",
     )
+    return _with_checksum(block)
+
+
+def _with_checksum(block: bytes) -> bytes:
+    """Return the block with its checksum, for which it has spaces."""
     return b"%b%06o\0 %b" % (block[:148], _byte_sum(block), block[156:])
 
 
-def _field(value: int, width: int) -> bytes:
+def field(value: int, width: int) -> bytes:
     """Return octal digits and a NUL, or base-256 where they do not fit."""
     if 0 <= value < 8 ** (width - 1):
         return b"%0*o\0" % (width - 1, value)

@@ -14,15 +14,28 @@ pax 1.0   bsdtar; GNU with pax and -S   text, the front of the body    the rest 
 ========= ============================= ============================== ====================
 
 busybox knows none of the four, toybox only the first: sparse files go on as plain ones.
+Where all destinations have GNU tar or bsdtar, they may go on as sparse ones, in old GNU's format:
+both read that, and there it can stand behind pax records of other things.
+
 Sources: the GNU tar manual, "Storing Sparse Files"; GNU tar's ``src/sparse.c``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from kubectl_podcp.archive.headers import BLOCK, HeaderError, checked_size, number, pax_decimal
+from kubectl_podcp.archive.headers import (
+    BLOCK,
+    HeaderError,
+    Member,
+    checked_size,
+    encode,
+    field,
+    number,
+    pax_decimal,
+    sparse_header,
+)
 
 Extent = tuple[int, int]
 """Where stored bytes belong: the offset in the file, and how many."""
@@ -30,6 +43,9 @@ Extent = tuple[int, int]
 MAX_EXTENTS = 256 * 1024
 """The longest map: it takes some 32 MiB here. GNU tar cuts a file of 2 GiB into so many only if
 every second page of it were a hole."""
+
+MOST_KEPT = 16 * 1024
+"""The longest map that goes on; with more extents a file goes on as a plain one."""
 
 _AREA = slice(386, 482)  # four extents in a header of type S
 _MORE = 482
@@ -50,6 +66,11 @@ class SparseMap:
     extents: Sequence[Extent]
     size: int
     stored: int
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is worth while to send the map on."""
+        return self.stored < self.size and len(self.extents) <= MOST_KEPT
 
     @classmethod
     def checked(cls, extents: Sequence[Extent], size: int, stored: int) -> SparseMap:
@@ -78,6 +99,36 @@ def header_map(block: bytes) -> tuple[list[Extent], bool, int]:
 def continued_map(block: bytes) -> tuple[list[Extent], bool]:
     """Return the extents in a block behind such a header, and whether more follow."""
     return _entries(block[_CONTINUED_AREA]), bool(block[_CONTINUED_MORE])
+
+
+_IN_HEADER, _IN_BLOCK = 4, 21
+
+
+def encoded(member: Member, sparse: SparseMap) -> bytes:
+    """Return the headers of a sparse file that goes on as such: its own, and the map's blocks.
+
+    The last extent ends where the file does, for GNU tar makes it no longer than that.
+    """
+    *others, header = _blocks(encode(replace(member, size=sparse.stored)))
+    extents = list(sparse.extents)
+    if not extents or sum(extents[-1]) < sparse.size:
+        extents.append((sparse.size, 0))
+    first, rest = extents[:_IN_HEADER], extents[_IN_HEADER:]
+    area = _written(first).ljust(_IN_HEADER * _ENTRY, b"\0")
+    said = [*others, sparse_header(header, area, bool(rest), sparse.size)]
+    while rest:
+        some, rest = rest[:_IN_BLOCK], rest[_IN_BLOCK:]
+        block = _written(some).ljust(_CONTINUED_MORE, b"\0") + bytes((bool(rest),))
+        said.append(block.ljust(BLOCK, b"\0"))
+    return b"".join(said)
+
+
+def _blocks(data: bytes) -> list[bytes]:
+    return [data[at : at + BLOCK] for at in range(0, len(data), BLOCK)]
+
+
+def _written(extents: Sequence[Extent]) -> bytes:
+    return b"".join(field(each, 12) for extent in extents for each in extent)
 
 
 def _entries(area: bytes) -> list[Extent]:

@@ -35,7 +35,8 @@ class Tar(Enum):
 
 
 PAX_TARS = frozenset({Tar.GNU, Tar.BSDTAR})
-"""Which tars write and restore what only pax carries: fractions of times, extended attributes."""
+"""Which tars write and restore what only pax carries, fractions of times and extended attributes;
+and the holes of files."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -375,6 +375,7 @@ def send(
     apart: bool = False,
     fractions: bool = False,
     xattrs: bool = False,
+    holes: bool = False,
     packed: str = "",
 ) -> str:
     """Write the source's archive to stdout, then the trailer, then wait for a line on stdin.
@@ -393,6 +394,7 @@ def send(
     :param apart: whether each name of a file is archived as a file of its own; GNU tar alone can.
     :param fractions: whether times have fractions: in pax format, of GNU tar and bsdtar.
     :param xattrs: whether extended attributes are archived, by GNU tar and bsdtar.
+    :param holes: whether GNU tar says where files have holes; bsdtar does so unasked.
     :param packed: one of :data:`PACKERS`, which compresses archive and trailer; empty: none does.
     """
     # Behind "--" a name may begin with "-"; one that begins with "@" means an archive to bsdtar.
@@ -401,6 +403,8 @@ def send(
     more = (" -h" if follow else "") + (" --hard-dereference" if apart else "")
     if fractions or xattrs:  # other times would be records of which nothing goes on
         more += " --format=pax" + (" --pax-option=delete=atime,delete=ctime" if gnu else "")
+    if holes and gnu:
+        more += " --sparse"
     if xattrs and gnu:  # bsdtar does so unasked
         more += " --xattrs --xattrs-include='user.*'"
     began, changed = ("", "") if gnu else ("began=$(date +%s)\n", _CHANGED)

@@ -133,9 +133,13 @@ def follow(
     *,
     fractions: bool = False,
     xattrs: bool = False,
+    holes: bool = False,
+    hashes: bool = False,
 ) -> tuple[bytes, list[Event]]:
     """Feed a whole stream; return the archive that goes on, without its end, and all events."""
-    follower = Follower(NONCE, top, policy, fractions=fractions, xattrs=xattrs)
+    follower = Follower(
+        NONCE, top, policy, fractions=fractions, xattrs=xattrs, holes=holes, hashes=hashes
+    )
     archive: list[bytes] = []
     events: list[Event] = []
     for message in messages:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from kubectl_podcp.archive import follower as follower_module
 from kubectl_podcp.archive import headers
+from kubectl_podcp.archive import sparse as sparse_module
 from kubectl_podcp.archive.follower import (
     CutArchive,
     EndOfArchive,
@@ -436,6 +437,42 @@ def test_sparse_files_are_expanded(form: Format, extents: list[tuple[int, int]],
     archive, events = follow([stream + END + trailer()])
     assert archive == passed(stream + END + trailer()) == expected
     assert file(b"top/s", size) in events
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(("extents", "size"), MAPS)
+def test_holes_go_on_where_they_are_wanted(
+    form: Format, extents: list[tuple[int, int]], size: int
+) -> None:
+    """In one format, which says the same as the plain file; and its digest is that one's."""
+    data = random.Random(0).randbytes(sum(length for _, length in extents))
+    before, behind = member(b"top/a", b"a"), member(b"top/z", b"z")
+    stream = before + form(b"top/s", data, extents, size) + behind + END + trailer()
+    archive, events = follow([stream], holes=True, hashes=True)
+    content = plain(b"top/s", data, extents, size)[512:][:size]
+    assert passed(archive + END + trailer()) == before + member(b"top/s", content) + behind
+    assert Hashed(file(b"top/s", size), hashlib.sha256(content).digest()) in events
+    is_sparse = len(data) < size
+    assert (archive[1024 + 156 : 1024 + 157] == b"S") == is_sparse
+    if is_sparse and size > 5000:
+        assert len(archive) < len(before + content + behind)
+    for messages in every_way(stream):
+        assert follow(messages, holes=True, hashes=True) == (archive, events)
+        assert follow(messages, holes=True)[0] == archive
+
+
+def test_too_many_holes_or_too_much_of_them_goes_on_as_zeros(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = old_sparse(b"top/s", bytes(512 * 6), [(n * 1024, 512) for n in range(6)], 9000)
+    stream += END + trailer()
+    kept = follow([stream], holes=True, hashes=True)[0]
+    assert kept[156:157] == b"S"
+    monkeypatch.setattr(follower_module, "MOST_HASHED", 5000)
+    assert follow([stream], holes=True, hashes=True)[0] == passed(stream)
+    assert follow([stream], holes=True)[0] == kept
+    monkeypatch.setattr(sparse_module, "MOST_KEPT", 5)
+    assert follow([stream], holes=True)[0] == passed(stream)
 
 
 @pytest.mark.parametrize("target", [b"../victim", b"t" * 200])
@@ -1024,6 +1061,45 @@ def test_attributes_go_on_where_they_are_wanted(
         names = os.listxattr(each)
         assert sorted(os.listxattr(there)) == sorted(names)
         assert all(os.getxattr(there, name) == os.getxattr(each, name) for name in names)
+
+
+@pytest.mark.parametrize("destination", ["gnu", "bsdtar"])
+@pytest.mark.parametrize("source", ["gnu-sparse", "gnu-pax", "gnu-pax-0.1", "bsdtar"])
+def test_holes_are_holes_again(tmp_path: Path, source: str, destination: str) -> None:
+    """Few and many, at both ends, and with what pax says beside them."""
+    needs(CREATE[source])
+    needs(TARS[destination])
+    top, out = tmp_path / "top", tmp_path / "out"
+    top.mkdir()
+    out.mkdir()
+    maps = {"all": [], "end": [0], "start": [9 << 20], "many": range(0, 60 << 20, 1 << 20)}
+    for name, offsets in maps.items():
+        with (top / name.ljust(150, "_")).open("wb") as file:
+            for offset in offsets:
+                file.seek(offset)
+                file.write(b"data" * 2000)
+            file.truncate(60_000_001)
+        os.setxattr(top / name.ljust(150, "_"), "user.x", b"y")
+        os.utime(top / name.ljust(150, "_"), ns=(0, 10**18 + 5))
+    made = [*CREATE[source], *(["--xattrs"] if source == "gnu-pax" else []), "top"]
+    said = subprocess.run(made, cwd=tmp_path, check=True, capture_output=True).stdout + trailer()
+    archive, _ = follow([said], holes=True, xattrs=True, fractions=True)
+    assert len(archive) < 2 << 20
+    restored = subprocess.run(
+        [*TARS[destination], *(["--xattrs"] if destination == "gnu" else []), "-xpf", "-"],
+        input=archive + headers.end_of_archive(len(archive)),
+        cwd=out,
+        check=True,
+        capture_output=True,
+    )
+    assert restored.stderr == b""
+    for each in top.iterdir():
+        there = out / "top" / each.name
+        assert there.read_bytes() == each.read_bytes()
+        assert there.stat().st_blocks * 512 < 1 << 20
+        if source == "gnu-pax":
+            assert os.getxattr(there, "user.x") == b"y"
+            assert there.stat().st_mtime_ns == 10**18 + 5
 
 
 def times(base: Path) -> dict[str, int]:
