@@ -261,6 +261,17 @@ def archives(draw: st.DrawFn) -> bytes:
 
 
 @st.composite
+def sparse_archives(draw: st.DrawFn) -> bytes:
+    """Draw what a source writes of sparse files, most of which are as they should be."""
+    forms = st.sampled_from((sparse_0_0, sparse_0_1, sparse_1_0, sparse_old))
+    made = b""
+    for number, (form, said) in enumerate(draw(st.lists(st.tuples(forms, maps()), max_size=4))):
+        extents, size, data = said
+        made += form(b"top/%d" % number, data, extents, size)
+    return header(b"top/", b"5", mode=b"0000755\0") + made + END + trailer()
+
+
+@st.composite
 def damaged(draw: st.DrawFn, archive: bytes) -> bytes:
     """Draw ``archive`` with a few bytes changed, blocks gone or twice; checksums may be mended."""
     blocks = [bytearray(archive[at : at + 512]) for at in range(0, len(archive), 512)]

@@ -14,7 +14,7 @@ from kubectl_podcp.archive.safety import Policy, Refused
 from kubectl_podcp.archive.splice import Splice
 from kubectl_podcp.errors import PodcpError
 from tests.fuzz import examples
-from tests.fuzz.archives import archives
+from tests.fuzz.archives import archives, sparse_archives
 from tests.fuzz.witnesses import listed, read_by_gnu_tar, read_by_tarfile, whole
 from tests.unit.tar_blocks import END, NONCE, cuts, header, in_steps, member, trailer
 
@@ -35,9 +35,11 @@ class Outcome:
         return [each for each in self.events if isinstance(each, Member)]
 
 
-def follow(messages: Iterable[bytes], policy: Policy | None = None) -> Outcome:
+def follow(
+    messages: Iterable[bytes], policy: Policy | None = None, *, holes: bool = False
+) -> Outcome:
     """Feed a whole stream; only documented errors are caught."""
-    follower = Follower(NONCE, b"top", policy)
+    follower = Follower(NONCE, b"top", policy, holes=holes)
     archive, events = [], list[object]()
     try:
         for message in messages:
@@ -96,6 +98,23 @@ def test_what_goes_on_is_read_alike_by_all(stream: bytes) -> None:
         assert read_by_gnu_tar(whole(outcome.archive)) == (listed(members), contents)
     if outcome.error is None:
         assert EndOfArchive() in outcome.events
+
+
+@examples(200)
+@given(sparse_archives(), PLACES)
+def test_holes_mean_zeros(stream: bytes, places: list[int]) -> None:
+    """Any cut gives the same; and where the holes are filled in what goes on, it is what goes on
+    without any."""
+    plainly, sparse = follow([stream]), follow([stream], holes=True)
+    in_parts = follow(cut(stream, places), holes=True)
+    bytewise = follow(in_steps(stream, 1), holes=True)
+    assert type(sparse.error) is type(bytewise.error) is type(plainly.error)
+    assert sparse.events == in_parts.events == bytewise.events == plainly.events
+    if plainly.error is None:
+        assert sparse.archive == in_parts.archive == bytewise.archive
+        event(f"has holes: {sparse.archive != plainly.archive}")
+        again = follow([whole(sparse.archive) + trailer()])
+        assert (again.error, again.archive) == (None, plainly.archive)
 
 
 @examples(100)
