@@ -41,7 +41,7 @@ from kubectl_podcp.fidelity import (
     XATTR_OR_NOTHING,
 )
 from kubectl_podcp.modes import SETID
-from kubectl_podcp.plan import Plan
+from kubectl_podcp.plan import PROBE_TIMEOUT, Plan
 from kubectl_podcp.relay import Filter, Outcome, Relay
 from kubectl_podcp.remainder import Remainder
 from kubectl_podcp.remote import probe, scripts
@@ -475,10 +475,16 @@ class Attempt:
             bucket=bucket,
             ending=self._ending(self._nonce),
             waiting=source.ping,
+            patience=self._plan.stall_timeout,
+            progress=self._progress,
             hears_out=self._keeps(XATTR),
             on_ready=self._on_ready,
         )
         return self._sink
+
+    def _progress(self) -> bytes:
+        """Ask how much is unpacked."""
+        return self._plan.target.run(scripts.progress(self._staging), PROBE_TIMEOUT)
 
     def _open_destination(self, nonce: str) -> Session:
         script = self.destination_script(nonce)

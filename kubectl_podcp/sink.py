@@ -61,8 +61,12 @@ READY_WITHIN = 20.0
 """Seconds in which the destination's shell must have made its staging folder."""
 
 ACKNOWLEDGED_WITHIN = 600.0
-"""Seconds in which the acknowledgement must follow the last byte. The destination may still be
-writing what is buffered on the way, and merges a tree of any size then."""
+"""Seconds in which the acknowledgement must follow the last byte, or the last progress that was
+seen. The destination may still be writing what is buffered on the way, and merges a tree of any
+size then."""
+
+PLACING = b"placing"
+"""What :class:`Sink`'s ``progress`` says where there is none to be seen, for all is unpacked."""
 
 PING_AFTER = 30.0
 """Seconds for which nothing is taken from the source, after which its session gets a ping: a load
@@ -205,6 +209,30 @@ class Signals:
     ended: threading.Event = field(default_factory=threading.Event)
 
 
+class _Asked:
+    """A question that is asked in a thread of its own, which ends by the question's deadline.
+
+    :ivar answer: the newest one; empty where there is none, or none any more.
+    """
+
+    def __init__(self, question: Callable[[], bytes] | None) -> None:
+        self.answer = b""
+        self._question = question
+        self._thread: threading.Thread | None = None
+
+    def again(self) -> None:
+        """Ask, unless the last question is not answered yet."""
+        if self._question is None or (self._thread is not None and self._thread.is_alive()):
+            return
+        self.answer = b""
+        self._thread = threading.Thread(target=self._ask, args=(self._question,), daemon=True)
+        self._thread.start()
+
+    def _ask(self, question: Callable[[], bytes]) -> None:
+        with suppress(PodcpError, OSError):
+            self.answer = question()
+
+
 class Sink:
     """One destination. The relay runs :meth:`send` and :meth:`listen` in a thread each.
 
@@ -213,6 +241,10 @@ class Sink:
     :param ending: by which the destination knows that nothing is missing; None: the marker, and
         the end of an archive.
     :param waiting: called while there is no room for more, see :class:`DataChannel`.
+    :param patience: seconds for which there may be no progress when all was sent; None: no limit
+        but :data:`ACKNOWLEDGED_WITHIN`.
+    :param progress: says, in a thread of its own and within a deadline, how much is unpacked there,
+        or :data:`PLACING`. It may fail.
     :param hears_out: whether what its tar has said on stderr counts when all was acknowledged.
     :param on_ready: called when the destination is ready, and before anything goes there, with the
         user and group that will own all that is unpacked; None where owners are kept. May raise.
@@ -233,6 +265,8 @@ class Sink:
         bucket: Bucket | None = None,
         ending: Ending | None = None,
         waiting: Callable[[], None] = lambda: None,
+        patience: float | None = None,
+        progress: Callable[[], bytes] | None = None,
         hears_out: bool = False,
         on_ready: Callable[[tuple[int, int] | None], None] = lambda _: None,
     ) -> None:
@@ -242,6 +276,8 @@ class Sink:
         self._feed = feed
         self._bucket = bucket
         self._ending = ending or self._marked_end
+        self._patience = patience if progress else None
+        self._progress = progress
         self._hears_out = hears_out
         self._on_ready = on_ready
         self._said = re.compile(rb"^podcp-([0-9a-f]{32}) (ready(?: (\d+):(\d+))?|\d+ \d+ \d+)$")
@@ -323,11 +359,37 @@ class Sink:
             # Why it was lost may have been said already, and is then worth more than this.
             if not self.signals.ended.wait(ENDING):
                 raise
-        if not self.signals.ended.wait(ACKNOWLEDGED_WITHIN):
-            raise NotAcknowledged(
-                "everything was sent, but the destination did not acknowledge it within "
-                f"{ACKNOWLEDGED_WITHIN:g} s"
-            )
+        self._await_acknowledgement()
+
+    def _await_acknowledgement(self) -> None:
+        """Wait for it as long as there is progress.
+
+        Servers and sockets take megabytes for a tar that has stopped, which then nobody notices by
+        a write that is blocked. So it is asked, by a session of its own, what is unpacked by now.
+
+        :raises ConnectionLost: twice the same, :attr:`patience` seconds apart.
+        :raises NotAcknowledged: nothing is known of it for :data:`ACKNOWLEDGED_WITHIN`.
+        """
+        asked = _Asked(self._progress)
+        seen, since = b"", time.monotonic()
+        pause = self._patience / 2 if self._patience else ACKNOWLEDGED_WITHIN
+        while not self.signals.ended.wait(pause):
+            answer = asked.answer
+            if self._patience and answer and answer == seen and PLACING not in answer:
+                raise ConnectionLost(
+                    f"everything was sent, and the destination took none of it for "
+                    f"{self._patience:g} s",
+                    advice="Try again; see whether the container and its node are healthy.",
+                )
+            if answer and answer != seen:
+                seen, since = answer, time.monotonic()
+            if not self._patience or time.monotonic() - since > ACKNOWLEDGED_WITHIN:
+                raise NotAcknowledged(
+                    "everything was sent, but the destination did not acknowledge it within "
+                    f"{ACKNOWLEDGED_WITHIN:g} s"
+                )
+            asked.again()
+            pause = self._patience
 
     def _marked_end(self, sent: int) -> bytes:
         last = marker(self._nonce)

@@ -32,7 +32,7 @@ from kubectl_podcp.relay import Filter
 from kubectl_podcp.remote import probe, scripts
 from kubectl_podcp.remote.feed import BareFeed, CompressedFeed, Feed
 from kubectl_podcp.request import CopyRequest
-from kubectl_podcp.sink import NOT_PLACED, Ending
+from kubectl_podcp.sink import NOT_PLACED, PLACING, Ending
 from kubectl_podcp.standard import Stdin, Stdout
 
 if TYPE_CHECKING:
@@ -128,6 +128,9 @@ class _Out(Attempt):
         session = self._plan.target.outlet(nonce)
         session.stall_timeout = self._plan.stall_timeout
         return session
+
+    def _progress(self) -> bytes:
+        return PLACING
 
     def _feed(self, protocol: Protocol) -> Feed:  # noqa: ARG002
         return BareFeed()

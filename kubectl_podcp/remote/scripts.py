@@ -1075,6 +1075,22 @@ def sweep(staging: Staging, *, busy: bool = False) -> str:
     )
 
 
+_PROGRESS = (
+    _HEAD
+    + r"""cd -P -- "$directory" && [ -d "$stage" ] || exit 0
+[ ! -e "$stage/$stage-taken" ] || echo placing
+{ find "$stage" | wc -l; du -sk "$stage"; } 2>/dev/null
+exit 0
+"""
+)
+
+
+def progress(staging: Staging) -> str:
+    """Say how many names there are in the staging folder, and how much they take on the disk; or
+    ``placing``, when all is there and being put in place."""
+    return _staged(staging) + _PROGRESS
+
+
 # --- going on after a failure --------------------------------------------------------------
 # What an attempt that failed has left in its staging folder is listed, and so is the source: a
 # file that has the same size, time, mode and owner at both is whole, since every tar sets the

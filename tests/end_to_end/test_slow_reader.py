@@ -19,7 +19,7 @@ from typing import TypeVar
 import pytest
 
 from tests.end_to_end.conftest import ClusterUnderTest, Copied
-from tests.end_to_end.pods import BUSYBOX, TestPod
+from tests.end_to_end.pods import BUSYBOX, TestPod, wait_until
 from tests.end_to_end.report import Report
 from tests.end_to_end.test_formats import wrapped
 
@@ -37,6 +37,11 @@ slowly() {{
       -gt 0 ]; do $W sleep {PAUSE}; done
 }}
 slowly 3>&1 | "$real" "$@"
+"""
+
+STOPPED_TAR = f"""#!/bin/sh
+real=$(PATH=/usr/bin:/bin command -v tar)
+case "$1" in x*) exec {BUSYBOX} sleep 600 ;; *) exec "$real" "$@" ;; esac
 """
 
 pytestmark = pytest.mark.timeout(600)
@@ -103,3 +108,20 @@ def at_once(work: Callable[[int], T], times: int) -> list[T]:
     """Run ``work`` in as many threads and return what each gave."""
     with ThreadPoolExecutor(times) as pool:
         return list(pool.map(work, range(times)))
+
+
+@pytest.mark.parametrize("size", [1, 64])
+def test_a_tar_that_has_stopped_is_given_up(
+    cluster: ClusterUnderTest, version: str, digest: str, size: int
+) -> None:
+    """Whether its writers are blocked, or servers on the way have taken all there is."""
+    del digest
+    source, target = cluster.pod("gnu-0"), cluster.pod("gnu-1")
+    target.fresh("/srv")
+    source.sh(f"head -c {size << 20} /data/file >/data/some")
+    words = ("gnu-0:/data/some", "gnu-1:/srv", "--stall-timeout", "2", "--retries", "0")
+    with wrapped(target, STOPPED_TAR):
+        done = cluster.copy(version, *words, "-c", "main", timeout=120)
+    done.failed(1, "lost the destination: ", "took no", "for 2 s")
+    assert target.names("/srv") == []
+    wait_until(lambda: not target.ours(), 30, "something of the copy runs")

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -101,6 +102,9 @@ class Copy:
         ending: Ending | None = None,
         bucket: Bucket | None = None,
         on_ready: Callable[[tuple[int, int] | None], None] = lambda _: None,
+        patience: float | None = None,
+        progress: Callable[[], bytes] | None = None,
+        hears_out: bool = False,
     ) -> None:
         self.source = ScriptedSession(version)
         self.destination = ScriptedSession(version)
@@ -112,6 +116,9 @@ class Copy:
             ending=ending,
             waiting=self.source.ping,
             on_ready=on_ready,
+            patience=patience,
+            progress=progress,
+            hears_out=hears_out,
         )
         self.relay = Relay(
             self.source,
@@ -371,6 +378,79 @@ def test_the_destination_says_who_will_own_all_of_it(
     copy.destination.say(ack(), END)
     running.result()
     assert heard == [user]
+
+
+# --- when all was sent -------------------------------------------------------------------------
+
+
+def sent(**options: Any) -> tuple[Copy, Background]:
+    """Start a copy and let all of it be sent."""
+    copy = Copy(**options)
+    running = copy.start()
+    copy.destination.say(READY)
+    copy.source.say(PIECE, trailer(0), END)
+    copy.wait_for_the_marker()
+    return copy, running
+
+
+def test_a_destination_that_took_all_and_unpacks_none_of_it_is_lost() -> None:
+    """Servers have taken it for a tar that has stopped: no write of ours tells."""
+    _, running = sent(patience=0.1, progress=lambda: b"3\n12 .podcp-x\n")
+    with pytest.raises(
+        ConnectionLost, match=r"^lost the destination: .* took none of it for 0.1 s"
+    ):
+        running.result()
+
+
+@pytest.mark.parametrize("said", ["more", "placing", "nothing", "an error"])
+def test_one_that_is_at_work_may_take_as_long_as_it_needs(said: str) -> None:
+    """Or of which nobody knows."""
+    asked = list[str]()
+
+    def progress() -> bytes:
+        asked.append(said)
+        if said == "an error":
+            raise ConnectionLost("nobody answers")
+        return {"more": b"%d" % len(asked), "placing": b"placing\n7\n", "nothing": b""}[said]
+
+    copy, running = sent(patience=0.02, progress=progress)
+    until(lambda: len(asked) > 10)
+    assert running.runs
+    copy.destination.say(ack(), END)
+    running.result()
+
+
+def test_it_is_asked_once_at_a_time() -> None:
+    asked, answer = list[int](), threading.Event()
+
+    def progress() -> bytes:
+        asked.append(1)
+        answer.wait(SECONDS)
+        return b"x"
+
+    copy, running = sent(patience=0.02, progress=progress)
+    until(lambda: bool(asked))
+    time.sleep(0.2)
+    assert len(asked) == 1
+    copy.destination.say(ack(), END)
+    running.result()
+    answer.set()
+    until(lambda: not any("_ask" in thread.name for thread in threading.enumerate()))
+
+
+def test_without_progress_to_be_seen_there_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sink, "ACKNOWLEDGED_WITHIN", 0.1)
+    for options in (dict[str, Any](), {"patience": 0.02, "progress": lambda: b"placing"}):
+        _, running = sent(**options)
+        with pytest.raises(NotAcknowledged, match=r"did not acknowledge it within 0.1 s"):
+            running.result()
+
+
+def test_what_its_tar_said_is_heard_behind_the_acknowledgement() -> None:
+    """Where that counts; on v4 the session does not end by itself."""
+    copy, running = sent(version=Protocol.V4, hears_out=True)
+    copy.destination.say(ack(), Stderr(b"tar: no attribute"), END)
+    assert running.result().destination_stderr == b"tar: no attribute"
 
 
 def test_where_somebody_else_is_to_own_it_nothing_is_sent() -> None:

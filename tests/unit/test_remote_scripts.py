@@ -894,6 +894,24 @@ def test_a_target_directory_that_vanished_is_an_answer(shell: Shell) -> None:
     assert b"nope" in stderr
 
 
+def test_progress_is_seen(shell: Shell) -> None:
+    """More names, or more bytes, or that all is being put in place."""
+    tree = shell.fresh("srv") / STAGE / "tree"
+    script = scripts.progress(staging(b"/srv"))
+    assert shell.run(script).stdout == b""
+    tree.mkdir(parents=True)
+    said = [shell.run(script).stdout, shell.run(script).stdout]
+    assert said[0] == said[1] != b""
+    (tree / "file").touch()
+    said.append(shell.run(script).stdout)
+    (tree / "file").write_bytes(b"x" * 100_000)
+    said.append(shell.run(script).stdout)
+    assert len(set(said)) == 3
+    (tree.parent / f"{STAGE}-taken").touch()
+    assert shell.run(script).stdout.startswith(b"placing\n")
+    assert shell.run(script).stderr == b""
+
+
 def test_the_longest_script_fits_in_a_request_line() -> None:
     """It travels in the URL; proxies often take no more than 8 KiB (nginx's own default)."""
     staging = Staging(Placement(b"/srv/" * 20, b"n" * 100), NONCE, b"t" * 100)
