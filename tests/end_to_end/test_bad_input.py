@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import ssl
+import subprocess
 import tarfile
 import threading
 import time
@@ -399,13 +400,20 @@ def test_a_certificate_of_somebody_else(client: Client, tmp_path: Path) -> None:
     client.using(path).refused(4, "certificate of", "is not accepted", "other.example", of=GOOD)
 
 
+def starting(cluster: ClusterUnderTest) -> float:
+    """Return the seconds that starting may take, which on a busy machine are more."""
+    began = time.monotonic()
+    subprocess.run(cluster.argv("v5", "--version"), check=True, stdout=subprocess.DEVNULL)
+    return STARTING + 5 * (time.monotonic() - began)
+
+
 def test_nobody_listens(client: Client, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
     path = changed(client.cluster, tmp_path / "config", "cluster", server=f"https://{address}")
-    began = time.monotonic()
+    slack, began = starting(client.cluster), time.monotonic()
     client.using(path).refused(4, address, "Connection refused", of=GOOD)
-    assert time.monotonic() - began < STARTING
+    assert time.monotonic() - began < slack
 
 
 def test_an_unknown_host(client: Client, tmp_path: Path) -> None:
@@ -420,7 +428,7 @@ def test_black_holes(cluster: ClusterUnderTest, tmp_path: Path) -> None:
         ports = [
             stack.enter_context(hole()) for hole in (full_backlog, silent_listener, silent_http)
         ]
-        began = time.monotonic()
+        slack, began = starting(cluster), time.monotonic()
         runs = []
         for port in ports:
             scheme = "http" if port == ports[2] else "https"
@@ -431,7 +439,7 @@ def test_black_holes(cluster: ClusterUnderTest, tmp_path: Path) -> None:
         for port, run in zip(ports, runs, strict=True):
             with run:
                 stdout, stderr = run.communicate(timeout=60)
-            assert time.monotonic() - began < PROMPT + STARTING
+            assert time.monotonic() - began < PROMPT + slack
             Copied(run.returncode, stdout, stderr).failed(4, f"127.0.0.1:{port}")
             assert "timed out" in stderr or "did not answer" in stderr
 
