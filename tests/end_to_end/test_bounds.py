@@ -30,7 +30,7 @@ def test_memory_stays_bounded_while_gibibytes_pass(
     source.fresh("/data")
     destination.fresh("/srv")
     size = int(gibibytes * (1 << 30))
-    source.sh(f"truncate -s {size} /data/file")
+    source.sh(f"fallocate -l {size} /data/file")
     options = ["--kubeconfig", str(cluster.kubeconfig), "--context", f"podcp-{version}"]
     argv = [sys.executable, str(ONE_FILE), *options, "-q", "-c", "main"]
     with subprocess.Popen([*argv, "gnu-0:/data/file", "gnu-1:/srv"]) as process:

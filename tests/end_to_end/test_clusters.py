@@ -116,7 +116,7 @@ def test_two_contexts_of_one_cluster_are_one_container(cluster: ClusterUnderTest
 def test_a_signal_leaves_nothing_in_either_cluster(
     cluster: ClusterUnderTest, here: TestPod, there: TestPod, other: Server
 ) -> None:
-    here.sh("truncate -s 64G /data/file")
+    here.sh("fallocate -l 4G /data/file")
     place = ("--dest-kubeconfig", str(other.kubeconfig))
     with cluster.start("v5", *place, "gnu-1:/data/file", "gnu-1:/srv") as process:
         wait_until(lambda: bool(there.names("/srv")), 60, "nothing arrived")

@@ -157,7 +157,7 @@ def route(
 @pytest.fixture
 def long_route(route: Route) -> Iterator[Route]:
     """A source that takes a while, and yet an end: a tar whose shell is killed goes on to it."""
-    route.source.sh("truncate -s 192M /cut/data/long")
+    route.source.sh("fallocate -l 192M /cut/data/long")
     yield route
     route.source.sh("rm /cut/data/long")
 

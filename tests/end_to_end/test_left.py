@@ -109,7 +109,7 @@ def test_a_commit_that_is_lost_is_not_taken_for_done(
     cluster: ClusterUnderTest, server: Server, pods: tuple[TestPod, TestPod]
 ) -> None:
     # More than the buffers on the way hold: the marker must not have been sent by then.
-    pods[0].sh("truncate -s 96M /data/tree/b; touch -d @1600000000 /data/tree/b")
+    pods[0].sh("fallocate -l 96M /data/tree/b; touch -d @1600000000 /data/tree/b")
     server.inject("gnu-1", EndEarly(5 * MIB), command=RECEIVES, session=0)
     server.inject("gnu-1", Gone(), command=COMMITS, session=0)
     done = cluster.copy("v5", *argv("--retries", "1")).failed(1, "is not known")

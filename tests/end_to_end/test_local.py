@@ -84,7 +84,7 @@ def test_a_client_that_ends_leaves_nothing_on_either_side(
 ) -> None:
     pod = cluster.pod("gnu-0")
     pod.fresh("/data")
-    pod.sh("truncate -s 64G /data/long")
+    pod.sh("fallocate -l 4G /data/long")
     (tmp_path / "long").write_text("old")
     process = cluster.start(version, "gnu-0:/data/long", f"{tmp_path}/long")
     wait_until(partial(some_arrived, tmp_path, process), 60, "nothing arrived")

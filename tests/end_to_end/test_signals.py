@@ -52,7 +52,7 @@ def arranged(cluster: ClusterUnderTest, userland: str) -> Pods:
     source, destination = cluster.pod(f"{userland}-0"), cluster.pod(f"{userland}-1")
     source.fresh("/data")
     destination.fresh("/srv")
-    source.sh("truncate -s 64G /data/long")
+    source.sh("fallocate -l 4G /data/long")
     destination.sh("echo old >/srv/long")
     return source, destination
 
