@@ -70,6 +70,10 @@ DESTINATION_PROTOCOLS = (Protocol.V5, Protocol.V4)
 one in a request of its own."""
 
 
+PACKED_RESERVE = 10
+"""How much longer a source may give nothing that compresses: gzip reads up to 11 MB of a tree of
+small files before it writes the first byte."""
+
 UNKNOWN_CHANGES = "whether files changed while they were read is not known"
 
 Delivered = tuple[Outcome, tuple[str, str]]
@@ -181,6 +185,7 @@ class Attempt:
                 filter_stdout=self._filter(follower),
                 end_of_source=follower.end_of_input,
                 stall_timeout=self._plan.stall_timeout,
+                reserve=PACKED_RESERVE if self._plan.packings[0].kind else 1,
                 epilogue=self._changes.hear if self._changes else None,
             )
 
@@ -309,7 +314,7 @@ class Attempt:
             apart=gnu and apart,
             fractions=self._keeps(FRACTIONS),
             xattrs=self._keeps(XATTR),
-            holes=self._all_have_pax,
+            holes=self._keeps_holes,
             packed=self._plan.packings[0].kind,
         )
 
@@ -320,8 +325,17 @@ class Attempt:
     @property
     def _all_have_pax(self) -> bool:
         """Whether all tars read and write what only pax carries, and holes."""
-        tars = {self._plan.found.tar, *(each._plan.there.tar for each in self._all)}
-        return tars <= probe.PAX_TARS
+        return {self._plan.found.tar, *self.beside} <= probe.PAX_TARS
+
+    @property
+    def beside(self) -> frozenset[probe.Tar]:
+        """The tars of all destinations with which the copy began: one that goes on alone must not
+        have what the others hindered the beginning from having."""
+        return self._plan.beside | {each._plan.there.tar for each in self._all}
+
+    @property
+    def _keeps_holes(self) -> bool:
+        return self._plan.holes and self._all_have_pax
 
     def _tell(self, source: Session, names: bytes | None) -> None:
         """Send the list of names that the source's script reads first."""
@@ -378,7 +392,8 @@ class Attempt:
             rewriting=self._rewriting,
             fractions=self._keeps(FRACTIONS),
             xattrs=self._keeps(XATTR),
-            holes=self._all_have_pax,
+            holes=self._keeps_holes,
+            unseen=self._keeps_holes and self._plan.found.tar is probe.Tar.GNU,
         )
 
     def _wants(self, name: bytes, is_directory: bool) -> bool:
@@ -440,12 +455,21 @@ class Attempt:
         if tally.watcher is not None and isinstance(whole, Member):
             tally.watcher.add(self._rewriting.member(whole))
         if isinstance(item, Member):
+            if item.xattrs and self._any_has(probe.Tar.BSDTAR):
+                self._note_names(item)
             tally.add(item)
             self._count_rights(item)
         elif isinstance(item, LeftOut) and self._wants(item.member.name, False):
             tally.note(item.member, f"left out, {item.why}")
         elif isinstance(item, Altered):
             tally.note(item.member, f"copied {item.why}")
+
+    def _note_names(self, item: Member) -> None:
+        if any(b"%" in name or b"=" in name for name, _ in item.xattrs):
+            said = (
+                "copied, and '%' and '=' in its attributes' names are %25 and %3D to bsdtar there"
+            )
+            self._tally.note(item, said)
 
     def _whole(self, item: object) -> object:
         """Return the member of a whole file for that of its rest; anything else as it is."""

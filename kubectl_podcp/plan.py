@@ -54,6 +54,8 @@ class Plan:
 
     :ivar request: what was asked for, with the Pods' own names.
     :ivar packings: how the archive is compressed on its way from the source, and to the target.
+    :ivar holes: whether GNU tar may say where files have holes.
+    :ivar beside: the tars of all destinations with which the copy began.
     """
 
     clusters: tuple[Cluster, Cluster]
@@ -64,6 +66,8 @@ class Plan:
     there: probe.Target
     placement: Placement
     packings: tuple[Packing, Packing] = (PLAIN, PLAIN)
+    holes: bool = True
+    beside: frozenset[probe.Tar] = frozenset()
 
     @property
     def notices(self) -> list[str]:
@@ -294,8 +298,10 @@ def renewed(plan: Plan) -> Plan:
     if target != plan.target:
         return make(plan.clusters, plan.request)
     if source != plan.source:
-        found = look_at_source(source, plan.request.source, plan.request)
-        return replace(plan, source=source, found=found)
+        asked = _ask_source(source, plan.request.source, plan.request)
+        check_xattrs(plan.request, asked.found, plan.there)
+        packings = asked.packing, plan.packings[1]
+        return replace(plan, source=source, found=asked.found, packings=packings)
     return plan
 
 

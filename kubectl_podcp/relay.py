@@ -158,6 +158,8 @@ class Relay:
     :param end_of_source: called when the source's session ended without a trailer; raises.
     :param stall_timeout: seconds for which the source may give nothing while we wait for it, and
         for which one of several destinations may hold up the others.
+    :param reserve: so many times as long the source may give nothing: what compresses there keeps
+        back what it has read.
     :param epilogue: takes what the source says after its trailer, once it is asked to; returns
         whether that was all. None where it says nothing.
     """
@@ -170,6 +172,7 @@ class Relay:
         filter_stdout: Filter,
         end_of_source: Callable[[], None],
         stall_timeout: float | None = None,
+        reserve: int = 1,
         epilogue: Callable[[bytes], bool] | None = None,
     ) -> None:
         # Set once.
@@ -178,6 +181,7 @@ class Relay:
         self._filter = filter_stdout
         self._end_of_source = end_of_source
         self._stall_timeout = stall_timeout
+        self._source_stall = None if stall_timeout is None else stall_timeout * reserve
         self._epilogue = epilogue
         self.signals = Signals()
         # The source reader's.
@@ -384,12 +388,12 @@ class Relay:
         )
 
     def _source_limit(self) -> float | None:
-        return TRAILER_WITHIN if self._archive_ended else self._stall_timeout
+        return TRAILER_WITHIN if self._archive_ended else self._source_stall
 
     def _source_stalled(self) -> str:
         if self._archive_ended:
             return "the source's archive came whole, but no trailer: how its tar ended is not known"
-        return f"the source gave nothing for {self._stall_timeout:g} s"
+        return f"the source gave nothing for {self._source_stall:g} s"
 
     def _release(self, code: int) -> None:
         """The archive and its trailer came: let the sender finish, and the source's shell end."""

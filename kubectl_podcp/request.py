@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from kubectl_podcp.errors import UsageError, printable
-from kubectl_podcp.fidelity import KEPT, OWNERSHIP, TIMESTAMPS, Owner, Preserved
+from kubectl_podcp.fidelity import KEPT, OWNERSHIP, TIMESTAMPS, XATTR_OR_NOTHING, Owner, Preserved
 from kubectl_podcp.modes import Modes
 from kubectl_podcp.overrides import NOTHING, Overrides
 from kubectl_podcp.paths import GRAMMAR, LocalPath, Path, PodPath, StreamPath, parse
@@ -229,6 +229,11 @@ class CopyRequest(Options):
                     )
 
     def _check_fidelity(self) -> None:
+        if self.is_stream and XATTR_OR_NOTHING in self.preserve:
+            raise UsageError(
+                "--preserve=xattr is for files, and standard streams have no attributes",
+                advice="leave it out; --preserve=all keeps those that an archive on stdin has",
+            )
         if self.chown is not None and OWNERSHIP not in self.preserve:
             raise UsageError(
                 "--chown says who owns the copy, and --no-preserve that whoever unpacks it does",

@@ -112,7 +112,10 @@ class Signals:
                     self._wake()
 
     def _wake(self) -> None:
-        """Send the main thread SIGPIPE until it has looked at the signals that came."""
+        """Send the main thread SIGPIPE until it has looked at the signals that came; where somebody
+        else listens to signals, nobody would say that it has."""
+        if signal.SIGPIPE not in self._before:
+            return
         main = threading.main_thread().ident or 0
         self._has_looked.clear()
         while not self._has_looked.is_set():

@@ -211,7 +211,7 @@ class Unpacking(_In):
             rewriting=self._rewriting,
             fractions=self._keeps(FRACTIONS),
             xattrs=self._keeps(XATTR),
-            holes=self._all_have_pax,
+            holes=self._keeps_holes,
         )
 
 

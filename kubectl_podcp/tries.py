@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from kubectl_podcp import compare, paths, resume, streaming
 from kubectl_podcp import plan as plans
+from kubectl_podcp.archive.follower import OneHole
 from kubectl_podcp.attempt import Attempt, Delivered
 from kubectl_podcp.compare import LIST_TIMEOUT
 from kubectl_podcp.errors import (
@@ -226,7 +227,8 @@ class Tries:
             try:
                 return self._swept(self._see_through(attempt))
             except PodcpError as error:
-                if self._may_pass(error) or self._may_renew_credentials(error):
+                may_renew = self._may_renew_credentials(error)
+                if isinstance(error, OneHole) or may_renew or self._may_pass(error):
                     raise Again(error) from error
                 raise
 
@@ -320,6 +322,7 @@ class Tries:
     def _look_back(self, attempt: Attempt) -> None:
         """Note what an attempt has left at the destination."""
         self._has_staged = self._has_staged or attempt.has_staged
+        self._plan = replace(self._plan, beside=attempt.beside)
         if self._staging.place:
             self._placed = attempt.placed
 
@@ -389,7 +392,7 @@ class Tries:
 
     def _wait_or_raise(self, error: PodcpError) -> None:
         """Wait until it is time to try again, or raise ``error`` where that is of no use."""
-        if self._renewed_credentials(error):
+        if self._renewed_credentials(error) or self._reads_holes(error):
             return
         if not self._may_pass(error):
             raise error
@@ -406,6 +409,14 @@ class Tries:
             self._staging = self._new_staging(kept=False)
             self._last = None
             self._committing = False
+
+    def _reads_holes(self, error: PodcpError) -> bool:
+        """Whether the next try reads what the last one took for holes."""
+        if not (isinstance(error, OneHole) and self._plan.holes):
+            return False
+        log.log(CHOICES, "%s: all holes are read", error.happened)
+        self._plan = replace(self._plan, holes=False)
+        return True
 
     def _may_pass(self, error: PodcpError) -> bool:
         """Whether it is of use to try again after ``error``."""
@@ -483,9 +494,11 @@ class Tries:
             current = self._current.still(here) if here and self._current else frozenset[bytes]()
             known = None if plan.found.sha256 else self._ledger
             parts = bool(plan.found.sha256 and plan.there.sha256)
-            if {FRACTIONS, XATTR} & plan.request.preserve:  # a listing has none, nor would the rest
+            preserve = plan.request.preserve
+            if FRACTIONS in preserve:  # a listing has none, and the rest would not
                 parts = False
-            if here and TIMESTAMPS in plan.request.preserve:  # by which it is known
+            # By its time a file is known to be whole, and nothing says whether its attributes are.
+            if here and TIMESTAMPS in preserve and XATTR not in preserve:
                 resumption = partial(
                     resume.resumption, here, there, current, parts=parts, rewriting=plan.rewriting
                 )

@@ -62,7 +62,7 @@ from kubectl_podcp.archive.sparse import (
 )
 from kubectl_podcp.archive.tape import Tape, zeros
 from kubectl_podcp.archive.wrapping import Wrapping
-from kubectl_podcp.errors import IncompleteArchive, SourceFailed, printable
+from kubectl_podcp.errors import IncompleteArchive, SourceError, SourceFailed, printable
 
 MAX_PAX = 1024 * 1024
 """The longest pax header. bsdtar puts extended attributes there, of up to 64 KiB each and twice
@@ -170,6 +170,22 @@ class CutArchive(IncompleteArchive):
         self.expected = expected
 
 
+class OneHole(SourceError):
+    """A file that is one hole.
+
+    GNU tar says so, without a look, of any file that takes no place on the disk; on some file
+    systems its contents are elsewhere then.
+
+    :param member: that file.
+    """
+
+    def __init__(self, member: Member) -> None:
+        super().__init__(
+            f"'{printable(member.name)}' takes no place on the disk, and was not looked at",
+            advice="this is a bug: it should have been read again",
+        )
+
+
 class NoArchive(CutArchive):
     """The source's tar said that it could not begin: an option, or tar itself, is missing."""
 
@@ -193,6 +209,7 @@ class Follower:
     :param fractions: whether fractions of times go on, where the archive has them.
     :param xattrs: whether extended attributes do.
     :param holes: whether the holes of sparse files stay such, for a destination that knows them.
+    :param unseen: whether the source's tar may take a file for one hole without a look.
     :raises ValueError: ``nonce`` or ``top`` is not of that form.
     """
 
@@ -215,6 +232,7 @@ class Follower:
         fractions: bool = False,
         xattrs: bool = False,
         holes: bool = False,
+        unseen: bool = False,
     ) -> None:
         if not _NONCE.fullmatch(nonce):
             raise ValueError("a nonce is 32 lower-case hexadecimal digits")
@@ -228,6 +246,7 @@ class Follower:
         self._fractions = fractions
         self._xattrs = xattrs
         self._holes = holes
+        self._unseen = unseen
         self._tape = Tape()
         self._parser = self._stream()
         self._failure: Exception | None = None
@@ -255,6 +274,7 @@ class Follower:
         :raises CutArchive: the trailer came before the end of the archive. What was yielded of
             the last member may, where the trailer came in parts, hold a part of the trailer.
         :raises MalformedArchive: this is no archive, or something follows its end.
+        :raises OneHole: a file must be read without a look at where it has holes.
 
         After an error each further call raises it again.
         """
@@ -385,6 +405,8 @@ class Follower:
         if records is not None or member.type == SPARSE:
             sparse = yield from self._sparse_map(block, member, records)
             member = replace(member, type=REGULAR, size=sparse.size)
+            if self._unseen and sparse.size and not sparse.stored:
+                raise OneHole(member)
         if member.xattrs and not (self._xattrs and member.type in (REGULAR, DIRECTORY)):
             member = replace(member, xattrs=())
         goes_on = yield from self._admitted(member, sparse)

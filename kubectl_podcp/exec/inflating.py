@@ -52,6 +52,7 @@ class Inflating:
         self._session = session
         self._decoder: Decoder | None = decoder
         self._came: bytes | None = None  # what the decoder may still have something of
+        self._ready = b""
         self._held = b""
 
     @property
@@ -65,8 +66,10 @@ class Inflating:
 
     @property
     def buffered(self) -> bool:
-        """Whether there is something for :meth:`receive` to work at. The reader's."""
-        return self._came is not None or self._session.buffered
+        """Whether :meth:`receive` would give an event soon. The reader's; raises like it."""
+        if not self._ready:
+            self._ready = self._next()
+        return bool(self._ready) or self._session.buffered
 
     def receive(self, timeout: float | None = None) -> Event | Closed:
         """Return the next event, as :meth:`ExecSession.receive`.
@@ -75,11 +78,9 @@ class Inflating:
         """
         deadline = Deadline(timeout)
         while True:
-            if self._decoder is not None and self._came is not None:
-                data = self._decoded(self._decoder, self._came)
-                if data:
-                    return Stdout(data)
-                continue
+            data, self._ready = self._ready or self._next(), b""
+            if data:
+                return Stdout(data)
             event = self._session.receive(deadline.remaining())
             if self._decoder is None or not isinstance(event, Stdout):
                 return event
@@ -101,8 +102,15 @@ class Inflating:
         """As the session's."""
         self._session.close()
 
+    def _next(self) -> bytes:
+        """Return the next piece of what came; empty where there is none."""
+        data = b""
+        while not data and self._decoder is not None and self._came is not None:
+            data = self._decoded(self._decoder, self._came)
+        return data
+
     def _decoded(self, decoder: Decoder, came: bytes) -> bytes:
-        """Return the next piece of what came; with the last one nothing is left of it."""
+        """Return what is made of what came, which may be nothing yet."""
         try:
             piece = decoder.decode(came, PIECE)
         except decoder.damage as error:

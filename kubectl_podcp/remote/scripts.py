@@ -519,6 +519,7 @@ extract() {
 
 # The same, compressed: in chunks of any length, for what follows the end would be no zeros to
 # whoever undoes it. Its own word counts: tar's end says nothing of a checksum behind the archive.
+# What it still writes behind that end must be read, or it fails: toybox' tar does not.
 _UNCHUNK = r"""
 unchunk() {
   while read -r n; do
@@ -531,7 +532,8 @@ _UNPACK = r"""
 unpack() {
   rm -f -- "$stage/$stage-sound"
   { @UNPACKER && >"$stage/$stage-sound"; } |
-    ( cd "$stage" && exec tar xpf - $options $owner ) && [ -e "$stage/$stage-sound" ]
+    ( cd "$stage" && tar xpf - $options $owner && cat >/dev/null ) &&
+    [ -e "$stage/$stage-sound" ]
 }
 """
 
@@ -1079,16 +1081,21 @@ _PROGRESS = (
     _HEAD
     + r"""cd -P -- "$directory" && [ -d "$stage" ] || exit 0
 [ ! -e "$stage/$stage-taken" ] || echo placing
-{ find "$stage" | wc -l; du -sk "$stage"; } 2>/dev/null
+{
+  find "$stage" | wc -l
+  du -sk "$stage"
+  for w in $(workers); do cat "/proc/$w/schedstat" "/proc/$w/stat"; done
+} 2>/dev/null
 exit 0
 """
 )
 
 
 def progress(staging: Staging) -> str:
-    """Say how many names there are in the staging folder, and how much they take on the disk; or
-    ``placing``, when all is there and being put in place."""
-    return _staged(staging) + _PROGRESS
+    """Say how many names there are in the staging folder, how much they take on the disk, and what
+    only changes while those run who are at work there: at its end a tar sets times and modes that
+    nothing else shows. Or ``placing``, when all is there and being put in place."""
+    return _staged(staging) + _WORKERS + _PROGRESS
 
 
 # --- going on after a failure --------------------------------------------------------------

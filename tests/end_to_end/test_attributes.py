@@ -125,6 +125,25 @@ def test_a_broken_copy_has_them_in_the_end(
     assert trees.look(target, "/srv", "tree") == trees.look(source, "/data", "tree")
 
 
+def test_what_was_left_without_them_is_not_used(
+    cluster: ClusterUnderTest, version: str, tmp_path: Path
+) -> None:
+    """Nothing says of a file that is there whether its attributes are."""
+    source, target = ends(cluster, "gnu", "gnu")
+    source.sh(
+        "cd /data/tree; for f in *; do dd if=/dev/urandom bs=1M count=6 2>/dev/null >>$f; done; "
+        "touch -d @1600000000 * ."
+    )
+    words = ("gnu-0:/data/tree", "gnu-1:/srv", "--partial")
+    with breaking(cluster.kubeconfig, f"podcp-{version}", tmp_path) as (breaker, kubeconfig):
+        breaker.on_passing = Cuts(9 << 20)
+        through = dataclasses.replace(cluster, kubeconfig=kubeconfig)
+        through.copy(version, *words, "--retries", "0").failed(1, "is kept in")
+    done = cluster.copy(version, *words, "--preserve=xattr").complete()
+    assert "begins anew" in done.stderr
+    assert attributes(target, "/srv") == GIVEN
+
+
 def test_they_cross_to_a_volume_below_the_target(cluster: ClusterUnderTest, version: str) -> None:
     """With the fractions of times: tar carries what belongs there over to it."""
     source, target = ends(cluster, "gnu", "gnu")

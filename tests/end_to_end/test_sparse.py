@@ -16,7 +16,6 @@ from tests.end_to_end.test_resume import Cuts
 SIZE = 40_000_000
 MAKE = f"""
     mkdir /data/tree; cd /data/tree
-    truncate -s {SIZE} nothing
     echo begin >begin; truncate -s {SIZE} begin
     truncate -s {SIZE - 4} end; echo end >>end
     for n in 1 2 3 4 5 6 7 8 9; do
@@ -65,6 +64,21 @@ def test_holes_are_kept_and_not_sent(
     assert trees.look(target, "/srv", "tree") == trees.look(source, "/data", "tree")
     assert taken(target, "/srv") < 2_000_000
     assert max(breaker.up, breaker.down) < 2_000_000
+    assert target.names("/srv") == ["tree"]
+
+
+@pytest.mark.parametrize(("version", "here", "there"), HOLES)
+def test_a_file_that_takes_no_place_is_read(
+    cluster: ClusterUnderTest, version: str, here: str, there: str
+) -> None:
+    """GNU tar takes it for a hole without a look, and on some file systems it is none."""
+    source, target = ends(cluster, here, there)
+    source.sh(f"cd /data/tree; truncate -s {SIZE} nothing; touch -d @{trees.MTIME} nothing .")
+    words = (f"{source.name}:/data/tree", f"{target.name}:/srv", "-v", "1", "--retries", "0")
+    done = cluster.copy(version, *words).complete()
+    assert ("nothing' takes no place on the disk" in done.stderr) == (here == "gnu")
+    assert "retr" not in done.stderr.splitlines()[-1]
+    assert trees.look(target, "/srv", "tree") == trees.look(source, "/data", "tree")
     assert target.names("/srv") == ["tree"]
 
 

@@ -29,6 +29,7 @@ from kubectl_podcp.archive.follower import (
     Follower,
     Hashed,
     MalformedArchive,
+    OneHole,
     Trailer,
 )
 from kubectl_podcp.archive.headers import Member
@@ -459,6 +460,19 @@ def test_holes_go_on_where_they_are_wanted(
     for messages in every_way(stream):
         assert follow(messages, holes=True, hashes=True) == (archive, events)
         assert follow(messages, holes=True)[0] == archive
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_file_that_is_one_hole_is_not_believed(form: Format) -> None:
+    """Where the source's tar says so of any file that takes no place on the disk."""
+    stream = form(b"top/s", b"", [(9000, 0)], 9000) + END + trailer()
+    follower = Follower(NONCE, b"top", holes=True, unseen=True)
+    with pytest.raises(OneHole, match="'top/s' takes no place on the disk"):
+        list(follower.feed(stream))
+    for form_, extents, size in ((form, [(8000, 1000)], 9000), (form, [(0, 0)], 0)):
+        data = bytes(sum(length for _, length in extents))
+        followed = Follower(NONCE, b"top", holes=True, unseen=True)
+        assert list(followed.feed(form_(b"top/s", data, extents, size) + END + trailer()))
 
 
 def test_too_many_holes_or_too_much_of_them_goes_on_as_zeros(

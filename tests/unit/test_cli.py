@@ -603,6 +603,22 @@ def test_outside_of_the_main_thread_signals_are_somebody_elses() -> None:
     assert Background(lambda: run(*WORDS)).result() == 0
 
 
+def test_outside_of_the_main_thread_nobody_waits_for_a_signal(
+    copying: Copying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No handler of ours would say that it was heard."""
+    reader, writer = os.pipe()
+
+    def leave(_request: CopyRequest, _tally: Tally, _notice: Notice) -> Report:
+        os.close(reader)
+        return REPORT
+
+    copying.then = leave
+    with os.fdopen(writer, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert Background(lambda: run(*WORDS)).result() == 0
+
+
 # --- a time limit -----------------------------------------------------------------------------
 
 

@@ -70,8 +70,8 @@ ARROWS = {
     "relay remote request sink standard",
     "rehearsal": "attempt ends errors exec paths plan",
     "overwriting": "errors paths remote request update",
-    "tries": "attempt compare errors fidelity logs overwriting paths plan relay remainder remote "
-    "report resume selection sink standard streaming update verify",
+    "tries": "archive attempt compare errors fidelity logs overwriting paths plan relay remainder "
+    "remote report resume selection sink standard streaming update verify",
     "copy": "cluster plan rehearsal report request streaming tries",
     "sources": "cluster copy ends errors globs paths plan request",
     "fanout": "attempt cluster copy errors paths plan rehearsal report request sources tries",

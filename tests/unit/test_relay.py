@@ -105,6 +105,7 @@ class Copy:
         patience: float | None = None,
         progress: Callable[[], bytes] | None = None,
         hears_out: bool = False,
+        reserve: int = 1,
     ) -> None:
         self.source = ScriptedSession(version)
         self.destination = ScriptedSession(version)
@@ -126,6 +127,7 @@ class Copy:
             filter_stdout=filter_stdout,
             end_of_source=end_of_source,
             stall_timeout=stall_timeout,
+            reserve=reserve,
             epilogue=epilogue,
         )
 
@@ -378,6 +380,15 @@ def test_the_destination_says_who_will_own_all_of_it(
     copy.destination.say(ack(), END)
     running.result()
     assert heard == [user]
+
+
+def test_a_source_that_compresses_may_give_nothing_for_longer() -> None:
+    copy = Copy(stall_timeout=0.01, reserve=20)
+    copy.source.patient = False
+    copy.destination.say(READY)
+    error = copy.fail()
+    assert isinstance(error, IncompleteArchive)
+    assert "gave nothing for 0.2 s" in error.happened
 
 
 # --- when all was sent -------------------------------------------------------------------------

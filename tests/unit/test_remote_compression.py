@@ -209,6 +209,15 @@ def test_a_compressed_archive_is_unpacked(shell: Shell) -> None:
             assert committed(shell) == NEW
 
 
+def test_what_a_tar_does_not_read_of_the_end_harms_nobody(shell: Shell) -> None:
+    """toybox' ends at the second zero block, and what undoes the compression writes on."""
+    unpacker = UNPACKERS[shell.name]["gzip"]
+    packed = Encoder("gzip")
+    data = packed.encode(archive() + bytes(10240 * 40)) + packed.end()
+    answer, stderr = received(shell, [b"plain\n", data], unpacker)
+    assert answer == b"0 1 0", stderr
+
+
 @pytest.mark.parametrize("at", [-3, -9, 20])
 def test_one_that_is_damaged_is_not_acknowledged(shell: Shell, at: int) -> None:
     """Neither in the checksum or the length behind it, nor in the middle; nothing is left."""

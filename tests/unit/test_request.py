@@ -87,6 +87,14 @@ def test_a_request_leaves_to_the_kubeconfig_what_was_not_said() -> None:
     assert request.access == ((None, None), (None, None))
 
 
+@pytest.mark.parametrize(("source", "destination"), [("-", "a:/b"), ("a:/b", "-")])
+def test_streams_have_no_attributes(source: str, destination: str) -> None:
+    options = Options(preserve=fidelity.preserved([(True, "xattr")]))
+    with pytest.raises(UsageError, match="--preserve=xattr is for files"):
+        CopyRequest.of(source, destination, options)
+    CopyRequest.of(source, destination, Options(preserve=fidelity.preserved([(True, "all")])))
+
+
 @pytest.mark.parametrize(
     ("fields", "source", "destination"),
     [
