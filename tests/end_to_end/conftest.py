@@ -179,6 +179,7 @@ def crosswise(request: pytest.FixtureRequest) -> tuple[str, str, str]:
 SAMPLED = (
     *("test_changes", "test_hostile", "test_update", "test_verify"),
     *("test_several", "test_streams", "test_overwriting", "test_fidelity_options", "test_resume"),
+    *("test_compression", "test_sparse", "test_attributes"),
 )
 """Modules whose tests ask more of the tars than of the cluster: all of them run on the embedded
 one, whose tars are the same programs."""
