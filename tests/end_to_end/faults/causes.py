@@ -179,6 +179,7 @@ def missing(run: Run) -> Iterator[None]:
 def full(run: Run) -> Iterator[None]:
     """Let the destination have a few MiB: a disk of its own."""
     if run.cluster.is_real:
+        run.destination.sh("rm -rf /small/* /small/.podcp-*")  # of other tests; we are alone here
         run.place = run.base.replace("/tmp/faults", "/small")
         run.at_end.callback(lambda: run.destination.sh(f"rm -rf {run.place}"))
         yield
@@ -391,6 +392,7 @@ def delete_pod(cluster: ClusterUnderTest, name: str) -> Callable[[], None]:
 def _loses_all(run: Run, pod: TestPod) -> None:
     run.place = "/srv"
     run.destination.fresh("/srv")
+    run.destination.sh("chmod 755 /srv")  # as it is in the image, whatever tests have made of it
     run.is_wiped = pod is run.destination
 
 

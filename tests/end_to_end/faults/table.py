@@ -217,6 +217,7 @@ FAULTS = (
         Kind.FINAL,
         ("No space left on device",),
         destination="gnu-1",
+        alone=True,
     ),
     Entry("destination read-only", causes.read_only, Kind.FINAL),
     Entry("destination not a directory", causes.no_directory, Kind.FINAL, ("does not exist",)),
