@@ -297,7 +297,9 @@ def test_an_interrupt_before_a_retry_ends_at_once(
     cluster: ClusterUnderTest, version: str, gnu_pods: Pods
 ) -> None:
     """What arrived was kept for the next attempt, which does not come."""
-    process = in_mid_copy(cluster.start(version, *words(gnu_pods, "--retries", "5")), gnu_pods)
+    process = in_mid_copy(
+        cluster.start(version, *words(gnu_pods, "--retries", "5", "--stall-timeout", "5")), gnu_pods
+    )
     kill_all(gnu_pods[1])
     assert process.stderr is not None
     line = next(line for line in process.stderr if "trying again in" in line)
