@@ -609,22 +609,24 @@ class Attempt:
 
         :raises DestinationRefused: there is no way to end it.
         """
-        kind, limit = self._plan.packings[1].kind, self._plan.request.bwlimit
-        if kind:
-            return CompressedFeed(self._exact_feed(protocol), Encoder(kind))
+        if self._plan.packings[1].kind:
+            return self._exact_feed(protocol)
         toybox = self._plan.there.tar is probe.Tar.TOYBOX
         if protocol is Protocol.V5 or toybox:  # toybox ends by itself
             return PlainFeed()
         self._check_fullblock()
+        limit = self._plan.request.bwlimit
         return ChunkedFeed() if limit is None else ChunkedFeed.at_most(limit / len(self._all))
 
-    def _exact_feed(self, protocol: Protocol) -> PlainFeed | ExactFeed:
-        """Return a feed that adds nothing to what passes."""
-        if protocol is Protocol.V5:
-            return PlainFeed()
-        self._check_fullblock()
-        limit = self._plan.request.bwlimit
-        return ExactFeed() if limit is None else ExactFeed.at_most(limit / len(self._all))
+    def _exact_feed(self, protocol: Protocol) -> Feed:
+        """Return a feed that adds nothing to what passes, and compresses it where that is to be."""
+        feed: PlainFeed | ExactFeed = PlainFeed()
+        if protocol is not Protocol.V5:
+            self._check_fullblock()
+            limit = self._plan.request.bwlimit
+            feed = ExactFeed() if limit is None else ExactFeed.at_most(limit / len(self._all))
+        kind = self._plan.packings[1].kind
+        return CompressedFeed(feed, Encoder(kind)) if kind else feed
 
     def _check_fullblock(self) -> None:
         if self._plan.there.fullblock:

@@ -63,7 +63,7 @@ def best(has: Collection[str], rate: float, share: float) -> str:
 
 
 class Encoder:
-    """Compresses a stream; see :class:`kubectl_podcp.remote.feed.Compressor`."""
+    """Compresses a stream; see :class:`kubectl_podcp.remote.feed.Encoder`."""
 
     def __init__(self, kind: str) -> None:
         self._made = _encoder(kind)

@@ -48,10 +48,12 @@ def of_source(end: End, path: Path, request: CopyRequest, found: probe.Source) -
         return PLAIN
     if request.compress == AUTO:
         return _measured_source(end, request, found)
+    if not isinstance(end, PodEnd):
+        return PLAIN
     compression.check_known(request.compress)
-    if isinstance(end, PodEnd) and request.compress not in found.packers:
+    if request.compress not in found.packers:
         raise SourceError(f"there is no {request.compress} {path.where}", advice=_ADVICE)
-    return Packing(request.compress if isinstance(end, PodEnd) else "")
+    return Packing(request.compress)
 
 
 def of_target(

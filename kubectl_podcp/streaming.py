@@ -21,7 +21,6 @@ from kubectl_podcp.archive.follower import CutArchive, Follower, MalformedArchiv
 from kubectl_podcp.archive.headers import end_of_archive
 from kubectl_podcp.archive.wrapping import Wrapping
 from kubectl_podcp.attempt import Attempt, Delivered, Reader
-from kubectl_podcp.compression import Encoder
 from kubectl_podcp.errors import IncompleteArchive, SourceError, SourceFailed, UsageError
 from kubectl_podcp.exec.channels import Protocol
 from kubectl_podcp.fidelity import FRACTIONS, XATTR
@@ -30,7 +29,7 @@ from kubectl_podcp.paths import Kind, Placement, SourceFacts, StreamPath, Target
 from kubectl_podcp.plan import PROBE_TIMEOUT, Plan
 from kubectl_podcp.relay import Filter
 from kubectl_podcp.remote import probe, scripts
-from kubectl_podcp.remote.feed import BareFeed, CompressedFeed, Feed
+from kubectl_podcp.remote.feed import BareFeed, Feed
 from kubectl_podcp.request import CopyRequest
 from kubectl_podcp.sink import NOT_PLACED, PLACING, Ending
 from kubectl_podcp.standard import Stdin, Stdout
@@ -240,8 +239,7 @@ class Filling(_In):
         return session
 
     def _feed(self, protocol: Protocol) -> Feed:
-        kind, feed = self._plan.packings[1].kind, self._exact_feed(protocol)
-        return CompressedFeed(feed, Encoder(kind)) if kind else feed
+        return self._exact_feed(protocol)
 
     def _ending(self, nonce: str) -> Ending:
         return lambda sent: scripts.file_end(nonce, sent)

@@ -227,8 +227,11 @@ class Tries:
             try:
                 return self._swept(self._see_through(attempt))
             except PodcpError as error:
-                may_renew = self._may_renew_credentials(error)
-                if isinstance(error, OneHole) or may_renew or self._may_pass(error):
+                if (
+                    isinstance(error, OneHole)
+                    or self._may_pass(error)
+                    or self._may_renew_credentials(error)
+                ):
                     raise Again(error) from error
                 raise
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import tarfile
 from pathlib import Path
@@ -11,10 +10,9 @@ from urllib.parse import unquote
 import pytest
 
 from tests.end_to_end import trees
-from tests.end_to_end.breaker import breaking
 from tests.end_to_end.conftest import ClusterUnderTest
 from tests.end_to_end.pods import CommandFailed, TestPod, has_small_disk
-from tests.end_to_end.test_resume import Cuts
+from tests.end_to_end.test_resume import Cuts, passed
 
 GIVEN = {
     "tree": {"user.top": "of the directory"},
@@ -23,6 +21,11 @@ GIVEN = {
     "tree/" + "n" * 150: {"user.of a long name": "é"},
 }
 PAIRS = [("v5", "gnu", "gnu"), ("v4", "gnu", "bsdtar"), ("v5", "bsdtar", "gnu")]
+GROW = (
+    "cd /data/tree; for f in *; do dd if=/dev/urandom bs=1M count=6 2>/dev/null >>$f; done; "
+    "touch -d @1600000000 * ."
+)
+"""Makes the files so long that a copy of them can be broken."""
 MASK = "--xattrs --xattrs-include='*'"
 
 
@@ -111,16 +114,11 @@ def test_a_broken_copy_has_them_in_the_end(
 ) -> None:
     """Of the file in which it broke, too."""
     source, target = ends(cluster, "gnu", "gnu")
-    source.sh(
-        "cd /data/tree; for f in *; do dd if=/dev/urandom bs=1M count=6 2>/dev/null >>$f; done; "
-        "touch -d @1600000000 * ."
-    )
+    source.sh(GROW)
     assert attributes(source, "/data") == GIVEN
     words = ("gnu-0:/data/tree", "gnu-1:/srv", "--preserve=xattr")
-    with breaking(cluster.kubeconfig, f"podcp-{version}", tmp_path) as (breaker, kubeconfig):
-        breaker.on_passing = Cuts(15 << 20)
-        through = dataclasses.replace(cluster, kubeconfig=kubeconfig)
-        assert "after 1 retry" in through.copy(version, *words).complete().stderr
+    done, _ = passed(cluster, version, tmp_path, *words, cuts=Cuts(15 << 20))
+    assert "after 1 retry" in done.complete().stderr
     assert attributes(target, "/srv") == GIVEN
     assert trees.look(target, "/srv", "tree") == trees.look(source, "/data", "tree")
 
@@ -130,15 +128,11 @@ def test_what_was_left_without_them_is_not_used(
 ) -> None:
     """Nothing says of a file that is there whether its attributes are."""
     source, target = ends(cluster, "gnu", "gnu")
-    source.sh(
-        "cd /data/tree; for f in *; do dd if=/dev/urandom bs=1M count=6 2>/dev/null >>$f; done; "
-        "touch -d @1600000000 * ."
-    )
+    source.sh(GROW)
     words = ("gnu-0:/data/tree", "gnu-1:/srv", "--partial")
-    with breaking(cluster.kubeconfig, f"podcp-{version}", tmp_path) as (breaker, kubeconfig):
-        breaker.on_passing = Cuts(9 << 20)
-        through = dataclasses.replace(cluster, kubeconfig=kubeconfig)
-        through.copy(version, *words, "--retries", "0").failed(1, "is kept in")
+    once = (*words, "--retries", "0")
+    done, _ = passed(cluster, version, tmp_path, *once, cuts=Cuts(9 << 20))
+    done.failed(1, "is kept in")
     done = cluster.copy(version, *words, "--preserve=xattr").complete()
     assert "begins anew" in done.stderr
     assert attributes(target, "/srv") == GIVEN

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end import fidelity, trees
-from tests.end_to_end.breaker import Breaker, breaking
-from tests.end_to_end.conftest import ClusterUnderTest, Copied
+from tests.end_to_end.breaker import breaking
+from tests.end_to_end.conftest import ClusterUnderTest
 from tests.end_to_end.pods import TestPod
-from tests.end_to_end.test_resume import Cuts, copied
+from tests.end_to_end.test_resume import Cuts, copied, passed
 
 PACKS = {"gzip": {"gnu", "busybox", "bsdtar"}, "zstd": {"gnu", "bsdtar"}}
 UNPACKS = {"gzip": {"gnu", "busybox", "bsdtar", "toybox"}, "zstd": {"gnu", "bsdtar"}}
@@ -36,15 +36,6 @@ def check(source: TestPod, target: TestPod, tar: str) -> None:
     assert fidelity.comparable(trees.look(target, "/srv", "tree"), tar) == sent
     assert target.names("/srv") == ["tree"]
     assert target.ours() == source.ours() == []
-
-
-def passed(
-    cluster: ClusterUnderTest, version: str, place: Path, *words: str
-) -> tuple[Copied, Breaker]:
-    """Copy through a proxy that counts."""
-    with breaking(cluster.kubeconfig, f"podcp-{version}", place) as (breaker, kubeconfig):
-        through = dataclasses.replace(cluster, kubeconfig=kubeconfig)
-        return through.copy(version, *words), breaker
 
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])

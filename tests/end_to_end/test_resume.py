@@ -9,7 +9,7 @@ import pytest
 
 from tests.end_to_end import fidelity, trees
 from tests.end_to_end.breaker import Breaker, Link, breaking
-from tests.end_to_end.conftest import TARS, ClusterUnderTest
+from tests.end_to_end.conftest import TARS, ClusterUnderTest, Copied
 from tests.end_to_end.doctor import doctored
 from tests.end_to_end.report import Report
 
@@ -48,16 +48,23 @@ def copied(
     cluster: ClusterUnderTest, version: str, place: Path, cuts: Cuts, *paths: str
 ) -> Breaker:
     """Copy through a proxy that makes ``cuts``; return it, for what it counted."""
-    context = f"podcp-{version}"
-    with breaking(cluster.kubeconfig, context, place) as (breaker, kubeconfig):
-        breaker.on_passing = cuts
-        through = ClusterUnderTest(kubeconfig, cluster.is_real, command=cluster.command)
-        result = through.copy(version, *paths, "--retries", "3")
-        assert cuts.made, "nothing was broken"
-        result.complete()
-        assert f"after {cuts.made} retr" in result.stderr
-        assert "begins anew" not in result.stderr, "nothing of what had arrived was used"
+    result, breaker = passed(cluster, version, place, *paths, "--retries", "3", cuts=cuts)
+    assert cuts.made, "nothing was broken"
+    result.complete()
+    assert f"after {cuts.made} retr" in result.stderr
+    assert "begins anew" not in result.stderr, "nothing of what had arrived was used"
     return breaker
+
+
+def passed(
+    cluster: ClusterUnderTest, version: str, place: Path, *words: str, cuts: Cuts | None = None
+) -> tuple[Copied, Breaker]:
+    """Copy through a proxy that counts, and makes ``cuts``; return both."""
+    with breaking(cluster.kubeconfig, f"podcp-{version}", place) as (breaker, kubeconfig):
+        if cuts is not None:
+            breaker.on_passing = cuts
+        through = ClusterUnderTest(kubeconfig, cluster.is_real, command=cluster.command)
+        return through.copy(version, *words), breaker
 
 
 WHOLE = (("v5", "gnu"), ("v4", "toybox"))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end import trees
-from tests.end_to_end.breaker import Breaker, breaking
-from tests.end_to_end.conftest import ClusterUnderTest, Copied
+from tests.end_to_end.conftest import ClusterUnderTest
 from tests.end_to_end.pods import TestPod
-from tests.end_to_end.test_resume import Cuts
+from tests.end_to_end.test_resume import Cuts, passed
 
 SIZE = 40_000_000
 MAKE = f"""
@@ -40,16 +38,6 @@ def ends(cluster: ClusterUnderTest, source: str, target: str) -> tuple[TestPod, 
 def taken(pod: TestPod, directory: str) -> int:
     """Return the bytes that a tree takes on the disk."""
     return int(pod.sh(f"du -sk {directory}").split()[0]) * 1024
-
-
-def passed(
-    cluster: ClusterUnderTest, version: str, place: Path, *words: str, cuts: Cuts | None = None
-) -> tuple[Copied, Breaker]:
-    """Copy through a proxy that counts."""
-    with breaking(cluster.kubeconfig, f"podcp-{version}", place) as (breaker, kubeconfig):
-        breaker.on_passing = cuts or (lambda _breaker, _link: None)
-        through = dataclasses.replace(cluster, kubeconfig=kubeconfig)
-        return through.copy(version, *words), breaker
 
 
 @pytest.mark.parametrize(("version", "here", "there"), HOLES)

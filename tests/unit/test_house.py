@@ -66,7 +66,7 @@ ARROWS = {
     "verify": "archive digest errors plan remainder remote report",
     "attempt": "archive bandwidth changes compression ends errors exec fidelity modes plan relay "
     "remainder remote report selection sink verify",
-    "streaming": "archive attempt cluster compression ends errors exec fidelity packing paths plan "
+    "streaming": "archive attempt cluster ends errors exec fidelity packing paths plan "
     "relay remote request sink standard",
     "rehearsal": "attempt ends errors exec paths plan",
     "overwriting": "errors paths remote request update",
