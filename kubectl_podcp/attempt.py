@@ -508,7 +508,7 @@ class Attempt:
 
     def _progress(self) -> bytes:
         """Ask how much is unpacked."""
-        return self._plan.target.run(scripts.progress(self._staging), PROBE_TIMEOUT)
+        return self._plan.target.ask(scripts.progress(self._staging), PROBE_TIMEOUT)
 
     def _open_destination(self, nonce: str) -> Session:
         script = self.destination_script(nonce)

@@ -71,7 +71,7 @@ def list_target(plan: Plan, staging: Staging) -> Listing | None:
 
 def _listed(end: End, script: str, nonce: str, stdin: bytes = b"") -> Listing | None:
     try:
-        return listing.parse(end.run(script, LIST_TIMEOUT, listing.LIMIT, stdin=stdin), nonce)
+        return listing.parse(end.ask(script, LIST_TIMEOUT, listing.LIMIT, stdin=stdin), nonce)
     except ServerError as error:
         if error.retryable:
             raise

@@ -8,13 +8,16 @@ both kinds of end, so that a copy is proved in the same way in every direction. 
 from __future__ import annotations
 
 import logging
+import os
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 from typing import Protocol as Interface
 
-from kubectl_podcp.errors import ExecFailed
+from kubectl_podcp.errors import ConnectionLost, ExecFailed
 from kubectl_podcp.exec.channels import Protocol
-from kubectl_podcp.logs import SCRIPTS
+from kubectl_podcp.logs import CHOICES, SCRIPTS
+from kubectl_podcp.remote import scripts
 
 if TYPE_CHECKING:  # imported where they are used: they are what start-up takes its time for
     from kubectl_podcp.cluster.kubeconfig import Cluster
@@ -29,6 +32,9 @@ if TYPE_CHECKING:  # imported where they are used: they are what start-up takes 
     Session = ExecSession | Inflating | ProcessSession | Inlet | Outlet
 
 log = logging.getLogger(__name__)
+
+ASKED = 3
+"""How often a question is asked whose answer is lost on its way, before that is an error."""
 
 
 class End(Interface):
@@ -59,6 +65,16 @@ class End(Interface):
         :raises ServerError: it could not be started, or did not end with 0.
         """
 
+    def ask(
+        self, script: str, timeout: float, most: int | None = None, *, stdin: bytes = b""
+    ) -> bytes:
+        """Do as :meth:`run` with a script that may run twice: again where its answer was lost.
+
+        A server that lost an answer, or half of it, says Success all the same (kubectl#1726).
+
+        :raises ConnectionLost: all of :data:`ASKED` answers were lost.
+        """
+
     def spoken(self, session: Session) -> str:
         """Return how one talks to this end, for the report: an exec protocol, or ``local``."""
 
@@ -72,8 +88,41 @@ class End(Interface):
         """Return this end as it is now: another one where its container was restarted."""
 
 
+class _Asking:
+    """An end whose answers say themselves that they are whole."""
+
+    __slots__ = ()
+
+    def run(
+        self, script: str, timeout: float, most: int | None = None, *, stdin: bytes = b""
+    ) -> bytes:
+        raise NotImplementedError
+
+    def ask(
+        self, script: str, timeout: float, most: int | None = None, *, stdin: bytes = b""
+    ) -> bytes:
+        for _ in range(ASKED):
+            nonce = os.urandom(16).hex()
+            said = self.run(
+                scripts.answer(script, nonce),
+                timeout,
+                None if most is None else most + scripts.ANSWERED,
+                stdin=stdin,
+            )
+            end = re.search(rb"\npodcp-%b answered (\d+)\Z" % nonce.encode(), said)
+            if end is not None and end[1] == b"0":
+                return said[: end.start()]
+            if end is not None:
+                raise _failed(str(self), int(end[1]), b"")
+            log.log(CHOICES, "sh in %s: its answer was lost, or the end of it", self)
+        raise ConnectionLost(
+            f"sh in {self} ended, and what it said did not arrive",
+            advice="Try again; see whether the Pod's node is healthy.",
+        )
+
+
 @dataclass(frozen=True, slots=True)
-class PodEnd:
+class PodEnd(_Asking):
     """A container.
 
     :ivar taken_for: what the user named, where that was not the Pod itself.
@@ -158,7 +207,7 @@ class PodEnd:
 
 
 @dataclass(frozen=True, slots=True)
-class LocalEnd:
+class LocalEnd(_Asking):
     """This machine: its own ``sh`` and ``tar``, and the working directory we were started in."""
 
     identity = b""

@@ -38,7 +38,7 @@ def expand(end: PodEnd, path: PodPath) -> list[Path]:
     at = path.path.rfind(b"/", 0, wildcard.start()) + 1
     directory, pattern = path.path[:at], path.path[at:]
     nonce = os.urandom(16).hex()
-    said = end.run(scripts.expand(directory, pattern, nonce), TIMEOUT, scripts.LISTING)
+    said = end.ask(scripts.expand(directory, pattern, nonce), TIMEOUT, scripts.LISTING)
     *names, last = said.split(b"\0")
     if last != b"podcp-%b end" % nonce.encode():
         raise SourceError(

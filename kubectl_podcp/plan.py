@@ -154,13 +154,13 @@ def look_at_source(end: End, path: Path, request: CopyRequest) -> probe.Source:
     """Return what stands at ``path``."""
     packers = request.compress != NONE
     script = scripts.probe_source(path.path, follow=request.dereference, packers=packers)
-    return probe.source(end.run(script, PROBE_TIMEOUT), path)
+    return probe.source(end.ask(script, PROBE_TIMEOUT), path)
 
 
 def look_at_target(end: End, path: Path, name: bytes, request: CopyRequest) -> probe.Target:
     """Return what stands at ``path``, where ``name`` is to be."""
     script = scripts.probe_target(path.path, name, unpackers=request.compress != NONE)
-    return probe.target(end.run(script, PROBE_TIMEOUT), path)
+    return probe.target(end.ask(script, PROBE_TIMEOUT), path)
 
 
 def _ask_source(end: End, path: Path, request: CopyRequest) -> Asked:
@@ -271,7 +271,7 @@ def check_links(source: End, path: Path, found: probe.Source, target: bytes = b"
         return
     nonce = os.urandom(16).hex()
     script = scripts.list_followed(found.facts, nonce, target)
-    said = source.run(script, FOLLOW_TIMEOUT, listing.LIMIT)
+    said = source.ask(script, FOLLOW_TIMEOUT, listing.LIMIT)
     name = circles.circle(said, nonce)
     if name is not None:
         raise SourceError(

@@ -38,6 +38,8 @@ class _Stream(LocalEnd):
         """Say nothing: nothing is staged here, or left."""
         return b""
 
+    ask = run
+
 
 @dataclass(frozen=True, slots=True)
 class Stdin(_Stream):

@@ -66,7 +66,7 @@ def _to_stdout(clusters: tuple[Cluster, Cluster], request: CopyRequest) -> Plan:
     as_it_is = replace(request, dereference=False)
     found = plans.look_at_source(end, path, as_it_is)
     if found.facts.kind is Kind.LINK:  # it is nothing by itself that could be written
-        path = replace(path, path=end.run(scripts.resolve(path.path), PROBE_TIMEOUT)[:-1])
+        path = replace(path, path=end.ask(scripts.resolve(path.path), PROBE_TIMEOUT)[:-1])
         found = plans.look_at_source(end, path, as_it_is)
     if found.facts.kind not in (Kind.FILE, Kind.DIRECTORY):
         raise SourceError(

@@ -474,7 +474,7 @@ class Tries:
             if digits.startswith(self._plan.key) and digits != self._staging.digits:
                 left = replace(self._staging, digits=digits, keep=True)
                 with suppress(AccessError, ServerError):  # it is in nobody's way
-                    self._plan.target.run(scripts.sweep(left, busy=True), SWEEP_TIMEOUT)
+                    self._plan.target.ask(scripts.sweep(left, busy=True), SWEEP_TIMEOUT)
 
     def _look(self) -> Remainder | None:
         """Return what is in the staging folder already; None where nothing of it is of use."""
@@ -511,7 +511,7 @@ class Tries:
                     found = resumption(compare.same_staged(plan, self._staging, sizes))
         part = found.remainder.part if found else None
         if found is None or (part is not None and not self._same_prefix(part)):
-            plan.target.run(scripts.sweep(replace(self._staging, keep=True)), SWEEP_TIMEOUT)
+            plan.target.ask(scripts.sweep(replace(self._staging, keep=True)), SWEEP_TIMEOUT)
             if staged:
                 self._on_notice("nothing of what arrived can be used: the copy begins anew")
             return None
@@ -618,11 +618,11 @@ class Tries:
         sweep = scripts.sweep(replace(staging, keep=staging.keep or not staging.place))
         with suppress(AccessError, ServerError, OSError):
             try:
-                self._plan.target.run(sweep, SWEEP_TIMEOUT)
+                self._plan.target.ask(sweep, SWEEP_TIMEOUT)
             except Unauthorized as error:
                 if not self._renewed_credentials(error):
                     raise
-                self._plan.target.run(sweep, SWEEP_TIMEOUT)
+                self._plan.target.ask(sweep, SWEEP_TIMEOUT)
             return True
         return False
 

@@ -18,12 +18,13 @@ What a copy is proved by is said on stdout, and always carries the nonce:
 ``<nonce> <mode> <size> …``         either: a line of a listing
 ``podcp-<nonce> listed <rc> <…>``   either: a listing's end
 ``<nonce> <digest>  <name>``        either: a digest; behind ``many``, a line for each of many files
+``podcp-<nonce> answered <rc>``     either: the end of an :func:`answer`
 ``<nonce> end <rc>``                either: the end of names that changed, or of digests
 ==================================  ===========================================================
 
 In front of each ``podcp-`` goes a newline, whatever came before it. The nonce reaches the container
-only in the script, so nothing that merely passes through can imitate it. Only what nothing passes
-through has none: probes, sweeps, and the digests of a part's two ends.
+only in the script, so nothing that merely passes through can imitate it. Only the digests of a
+part's two ends have none, which are compared.
 
 Three rules hold everywhere. Descriptors 1 and 2 of the outermost shell stay open, since
 containerd closes stdin when both reach their end (containerd#13934). Nothing of a file is ever
@@ -86,6 +87,16 @@ def _as_printf(match: re.Match[str]) -> str:
 
 def _octal(data: bytes) -> str:
     return "".join(f"\\{byte:03o}" for byte in data)
+
+
+ANSWERED = 64
+"""Bytes that :func:`answer` adds to what a script says, at most."""
+
+
+def answer(script: str, nonce: str) -> str:
+    """Return a script that does what ``script`` does, and says behind it that this was all, and how
+    it ended: a server that has lost some of it says ``Success``."""
+    return f'(\n{script})\nrc=$?\nprintf \'\\npodcp-%s answered %d\' {nonce} "$rc"\nexit "$rc"\n'
 
 
 def staging_name(digits: str) -> bytes:

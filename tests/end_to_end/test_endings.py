@@ -182,6 +182,36 @@ def test_the_same_copy_is_complete_without_a_fault(every_route: Route, server: S
     every_route.leaves_nothing_running()
 
 
+# --- answers are lost ----------------------------------------------------------------------
+
+QUESTIONS = runs(" answered ")
+
+
+@pytest.mark.parametrize("after", [0, 20], ids=["all of it", "its end"])
+def test_an_answer_that_is_lost_is_asked_for_again(
+    route: Route, server: Server, after: int
+) -> None:
+    """An API server that lost its kubelet says Success, whatever it has passed on."""
+    for pod in (route.source, route.destination):
+        server.inject(pod.name, CutStdout(after), command=QUESTIONS, session=0)
+    server.inject(route.source.name, CutStdout(after), command=runs("literal="), session=1)
+    route.copy("/cut/data/*").complete()
+    route.has_arrived()
+    route.leaves_nothing_running()
+
+
+@pytest.mark.parametrize("side", ["source", "destination"])
+@pytest.mark.parametrize("path", ["/cut/data/tree", "/cut/data/*"])
+def test_no_answer_means_nothing_about_what_is_there(
+    route: Route, server: Server, side: str, path: str
+) -> None:
+    pod = route.source if side == "source" else route.destination
+    server.inject(pod.name, CutStdout(0), command=QUESTIONS)
+    done = route.copy(path).failed(1, f"sh in {pod.name}", "what it said did not arrive")
+    assert "does not exist" not in done.stderr
+    assert there(route.destination) == route.old
+
+
 # --- the source ends -----------------------------------------------------------------------
 
 

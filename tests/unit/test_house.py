@@ -37,7 +37,7 @@ ARROWS = {
     "cluster": "_version errors exec logs overrides",
     "printer": "",
     "outputs": "",
-    "ends": "cluster errors exec logs",
+    "ends": "cluster errors exec logs remote",
     "hints": "",
     "globs": "ends errors paths remote",
     "standard": "ends errors exec",

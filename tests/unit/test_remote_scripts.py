@@ -72,6 +72,19 @@ def test_quoting_holds_in_every_shell(shell: Shell, word: bytes) -> None:
     assert shell.run(f"printf %s {scripts.quote(word)}").stdout == word
 
 
+def test_an_answer_ends_with_a_word_of_its_own(shell: Shell) -> None:
+    for script, code in (
+        ("printf 'x\\n'", 0),
+        ("cat; printf 'x\n'; exit 3\n", 3),
+        ("kill -9 $$", -9),
+    ):
+        done = shell.run(scripts.answer(script, NONCE))
+        assert done.returncode == code
+        end = f"\npodcp-{NONCE} answered {code}".encode()
+        assert len(end) <= scripts.ANSWERED
+        assert done.stdout == (b"" if code < 0 else b"x\n" + end)
+
+
 # --- probes ------------------------------------------------------------------------------------
 
 

@@ -56,7 +56,7 @@ class Here:
         self.shell = shell
         self.pod = SimpleNamespace(name="web-0")
 
-    def run(self, script: str, _timeout: float, _most: int) -> bytes:
+    def ask(self, script: str, _timeout: float, _most: int) -> bytes:
         """Run a script."""
         return self.shell.run(f"cd /data\n{script}").stdout
 
