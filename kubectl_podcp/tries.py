@@ -479,7 +479,7 @@ class Tries:
     def _look(self) -> Remainder | None:
         """Return what is in the staging folder already; None where nothing of it is of use."""
         plan, nonce = self._plan, os.urandom(16).hex()
-        staged = plan.target.run(
+        staged = plan.target.ask(
             scripts.list_staged(self._staging, nonce, end=not self._look_first),
             LIST_TIMEOUT,
             listing.LIMIT,
@@ -518,14 +518,14 @@ class Tries:
         if found.doubtful:
             words = scripts.words(found.doubtful)
             spoil = scripts.spoil(self._staging, len(words))
-            plan.target.run(spoil, SWEEP_TIMEOUT, stdin=words)
+            plan.target.ask(spoil, SWEEP_TIMEOUT, stdin=words)
         return found.remainder
 
     def _same_prefix(self, part: Part) -> bool:
         """Set the part aside; return whether the source's file still begins with it."""
         plan = self._plan
         said, answered = plans.both(
-            lambda: plan.source.run(
+            lambda: plan.source.ask(
                 scripts.digest_of_prefix(plan.found.facts, part.name, part.size, plan.found.sha256),
                 DIGEST_TIMEOUT,
             ),

@@ -23,8 +23,8 @@ What a copy is proved by is said on stdout, and always carries the nonce:
 ==================================  ===========================================================
 
 In front of each ``podcp-`` goes a newline, whatever came before it. The nonce reaches the container
-only in the script, so nothing that merely passes through can imitate it. Only the digests of a
-part's two ends have none, which are compared.
+only in the script, so nothing that merely passes through can imitate it. Only the digest of a part
+has none, which is compared.
 
 Three rules hold everywhere. Descriptors 1 and 2 of the outermost shell stay open, since
 containerd closes stdin when both reach their end (containerd#13934). Nothing of a file is ever

@@ -12,6 +12,8 @@ from tests.end_to_end.breaker import Breaker, Link, breaking
 from tests.end_to_end.conftest import TARS, ClusterUnderTest, Copied
 from tests.end_to_end.doctor import doctored
 from tests.end_to_end.report import Report
+from tests.loopback.faults import CutStdout, runs
+from tests.loopback.server import Server
 
 SEED = 20_240_229
 OVERHEAD = 1.1
@@ -187,6 +189,21 @@ def test_a_later_run_goes_on_with_nothing_but_what_the_source_has(
     assert "begins anew" in done.complete().stderr
     assert trees.look(destination, "/srv", "tree") == trees.look(source, "/data", "tree")
     assert destination.names("/srv") == ["tree"]
+
+
+def test_it_goes_on_though_answers_are_lost(
+    cluster: ClusterUnderTest, server: Server, version: str, tmp_path: Path
+) -> None:
+    """The first answer to each question is lost: what both ends have of the copy, and its proof."""
+    left_by_another_run(cluster, version, tmp_path)
+    for pod in ("gnu-0", "gnu-1"):
+        for session in range(0, 20, 2):
+            server.inject(pod, CutStdout(0), command=runs(" answered "), session=session)
+    done = cluster.copy(version, "--partial", "-v", "1", "gnu-0:/data/tree", "gnu-1:/srv")
+    assert "goes on: " in done.complete().stderr
+    assert done.stderr.count("its answer was lost") >= 4
+    there = trees.look(cluster.pod("gnu-1"), "/srv", "tree")
+    assert there == trees.look(cluster.pod("gnu-0"), "/data", "tree")
 
 
 @pytest.mark.parametrize("side", [None, "gnu-0", "gnu-1"])
