@@ -7,6 +7,7 @@ is left on the destination before all that can be known beforehand was found to 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -59,11 +60,21 @@ def carry_out(
 
 
 def _planned(there: tuple[Cluster, Cluster], request: CopyRequest) -> Plan:
-    if not request.is_stream:
-        return plans.make(there, request)
-    from kubectl_podcp import streaming
+    if request.is_stream:
+        from kubectl_podcp import streaming
 
-    return streaming.make(there, request)
+        return streaming.make(there, request)
+    loading = threading.Thread(target=_load, daemon=True)
+    loading.start()  # the ends take longer to answer
+    try:
+        return plans.make(there, request)
+    finally:
+        loading.join()
+
+
+def _load() -> None:
+    """Import what :func:`perform` needs."""
+    import kubectl_podcp.tries  # noqa: F401
 
 
 def perform(plan: Plan, tally: Tally, on_notice: Callable[[str], None], began: float) -> Report:
