@@ -15,14 +15,13 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from kubectl_podcp.cluster import kubeconfig
+from tests import one_file
 from tests.cluster import binaries, layout
 from tests.end_to_end import trees
 from tests.end_to_end.pods import TestPod
 
-ONE_FILE = Path(__file__).parents[2] / "dist" / "kubectl-podcp"
 DIGEST = "find {0} -type f -exec sha256sum {{}} + | sed 's#  .*/#  #' | sort | sha256sum"
 ATTEMPTS = 5
 """Tries of the peer until it loses nothing."""
@@ -49,7 +48,7 @@ class Bench:
 
     def ours(self, case: Case) -> float:
         """Copy with the one file; return the seconds."""
-        argv = [str(ONE_FILE), *self._options(), "-q", "-c", "main"]
+        argv = [str(one_file.PATH), *self._options(), "-q", "-c", "main"]
         return self._timed([*argv, f"gnu-0:/data/{case.name}", "gnu-1:/srv"])
 
     def peer(self, case: Case) -> float:

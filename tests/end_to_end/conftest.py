@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from kubectl_podcp.cluster import kubeconfig
+from tests import one_file
 from tests.end_to_end.pods import TestPod
 from tests.end_to_end.report import Report
 from tests.loopback.server import Server
@@ -31,7 +31,6 @@ CROSSWISE = (
 )
 """A protocol, the source's tar and the destination's: each tar at each end, and each protocol with
 each kind, for tests of options. test_pairs.py and test_directions.py have all combinations."""
-DEFAULT_COMMAND = (sys.executable, "-m", "kubectl_podcp")
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class ClusterUnderTest:
     kubeconfig: Path
     is_real: bool
     server: Server | None = None
-    command: tuple[str, ...] = DEFAULT_COMMAND
+    command: tuple[str, ...] = one_file.COMMAND
     pods: tuple[str, ...] = ()
 
     def pod(self, name: str) -> TestPod:
@@ -123,7 +122,9 @@ def _as_a_shell_starts_it() -> None:
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterUnderTest]:
     """The cluster under test."""
-    command = tuple(os.environ.get("PODCP_COMMAND", "").split()) or DEFAULT_COMMAND
+    command = tuple(os.environ.get("PODCP_COMMAND", "").split()) or one_file.COMMAND
+    if command == one_file.COMMAND:
+        one_file.check()
     given = os.environ.get("PODCP_TEST_KUBECONFIG")
     if given:
         pods = tuple(os.environ.get("PODCP_TEST_PODS", "").split())

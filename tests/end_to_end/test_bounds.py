@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests import one_file
 from tests.end_to_end.conftest import ClusterUnderTest
 from tests.end_to_end.report import Report
 
@@ -16,8 +16,6 @@ MEMORY = 64 << 20
 """Bytes that the client may have resident at the most."""
 
 GIBIBYTES = 2
-
-ONE_FILE = Path(__file__).parents[2] / "dist" / "kubectl-podcp"
 
 
 @pytest.mark.timeout(600)
@@ -32,7 +30,7 @@ def test_memory_stays_bounded_while_gibibytes_pass(
     size = int(gibibytes * (1 << 30))
     source.sh(f"fallocate -l {size} /data/file")
     options = ["--kubeconfig", str(cluster.kubeconfig), "--context", f"podcp-{version}"]
-    argv = [sys.executable, str(ONE_FILE), *options, "-q", "-c", "main"]
+    argv = [*one_file.COMMAND, *options, "-q", "-c", "main"]
     with subprocess.Popen([*argv, "gnu-0:/data/file", "gnu-1:/srv"]) as process:
         resident = 0
         while process.poll() is None:

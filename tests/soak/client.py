@@ -15,9 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-ONE_FILE = (sys.executable, str(ROOT / "dist" / "kubectl-podcp"))
-"""What users run; a client that was installed by pip imports more."""
+from tests import one_file
 
 LIBRARY = (sys.executable, "-m", "tests.soak.library")
 LIMIT = 120.0
@@ -55,7 +53,7 @@ def run(argv: Sequence[str | bytes], runs_in: Callable[[int], None] = lambda _: 
     with (
         subprocess.Popen(
             [*_MEASURED, str(writing), *argv],
-            cwd=ROOT,
+            cwd=one_file.ROOT,
             pass_fds=[writing],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

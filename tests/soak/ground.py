@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubectl_podcp.cluster import kubeconfig
+from tests import one_file
 from tests.end_to_end import trees
 from tests.end_to_end.breaker import breaking
 from tests.end_to_end.pods import BUSYBOX, TestPod, wait_until
@@ -134,7 +135,7 @@ class Ground:
                 going_wrong.close()
 
     def _argv(self, case: Case, through: Path) -> Sequence[str | bytes]:
-        command = client.LIBRARY if case.is_library else client.ONE_FILE
+        command = client.LIBRARY if case.is_library else one_file.COMMAND
         options = ("--kubeconfig", str(through), "--context", f"podcp-{case.version}")
         source = f"{case.pods[0]}:{case.directory}/from/".encode() + case.path
         target = f"{case.pods[1]}:{case.directory}/to/".encode() + case.target

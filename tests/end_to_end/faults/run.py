@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 import re
 import subprocess
-import sys
 import tarfile
 import threading
 import time
@@ -23,11 +22,12 @@ from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]
 
+from tests import one_file
 from tests.end_to_end import fidelity, trees
 from tests.end_to_end.breaker import Breaker, Link, breaking
 from tests.end_to_end.conftest import ClusterUnderTest
 from tests.end_to_end.pods import TestPod, wait_until
-from tests.end_to_end.test_bounds import MEMORY, ONE_FILE, high_water
+from tests.end_to_end.test_bounds import MEMORY, high_water
 
 BASE = "/tmp/faults"
 BOUND = 200.0
@@ -199,7 +199,7 @@ class Run:
         """Run the one file to its end, with an eye on its memory."""
         said = self.scratch / "stderr"
         argv = [
-            *(sys.executable, str(ONE_FILE), "--kubeconfig", str(self.through)),
+            *(*one_file.COMMAND, "--kubeconfig", str(self.through)),
             *("--context", f"podcp-{self.version}", "-c", "main", "--retries", str(retries)),
             *self.options,
             f"{self.source.name}:{self.source_path}",
