@@ -83,19 +83,21 @@ def _received(end: End, script: str) -> tuple[bytes, float | None]:
     return bytes(data), (len(data) - before) / seconds if before and seconds else None
 
 
-def _sent(end: End) -> float | None:
-    """Send noise, and return how fast it went; the time that an answer takes does not count."""
+def _sent(end: End) -> float:
+    """Send noise, and return how fast it went; neither the time counts that the container's shell
+    takes to start, nor that of an answer."""
     session = end.open(scripts.swallow(SAMPLE), Protocol.V5, Protocol.V4)
     session.stall_timeout = WITHIN
     try:
         deadline = Deadline(WITHIN)
+        _answered(session, deadline, [b"\n"])
         answer = _answered(session, deadline, [b"\n"])
         noise = os.urandom(SAMPLE)
         messages = [noise[at : at + MESSAGE] for at in range(0, SAMPLE, MESSAGE)]
-        seconds = _answered(session, deadline, messages) - answer
+        seconds = _answered(session, deadline, messages)
     finally:
         session.close()
-    return SAMPLE / seconds if seconds > 0 else None
+    return SAMPLE / (seconds - answer if seconds > answer else seconds)
 
 
 def _answered(session: Session, deadline: Deadline, messages: list[bytes]) -> float:

@@ -461,8 +461,9 @@ def sample(source: SourceFacts, size: int, *, follow: bool = False) -> str:
 
 
 def swallow(size: int) -> str:
-    """Answer a line on stdin, and then ``size`` bytes."""
-    return f"read -r line && echo && head -c {size} >/dev/null && echo\n"
+    """Answer a line on stdin, another one, and then ``size`` bytes."""
+    answer = "read -r line && echo"
+    return f"{answer} && {answer} && head -c {size} >/dev/null && echo\n"
 
 
 def _words(names: Iterable[bytes]) -> str:

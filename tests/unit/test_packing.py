@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -144,11 +145,27 @@ def test_too_small_a_sample_is_none() -> None:
 
 
 def test_noise_is_sent_and_its_answer_waited_for() -> None:
-    end, session = saying(Stdout(b"\n"), Stdout(b"\n"), DONE, END)
-    rate = gauge.rate_to(end)
-    assert rate is None or rate > 0
-    assert len(session.input) == gauge.SAMPLE + 1
+    end, session = saying(*[Stdout(b"\n")] * 3, DONE, END)
+    assert gauge.rate_to(end)
+    assert len(session.input) == gauge.SAMPLE + 2
     assert session.closed
+
+
+class SlowToStart(ScriptedSession):
+    """Its first answer takes a while."""
+
+    def receive(self, timeout: float | None = None) -> Any:
+        if len(self.input) == 1:
+            time.sleep(0.5)
+        return super().receive(timeout)
+
+
+def test_how_long_a_shell_takes_to_start_says_nothing_of_the_way() -> None:
+    session = SlowToStart()
+    session.say(*[Stdout(b"\n")] * 3)
+    rate = gauge.rate_to(Named(session=session))
+    assert rate is not None
+    assert rate > gauge.SAMPLE / 0.5
 
 
 def test_a_measurement_that_fails_is_none_and_a_signal_is_a_signal() -> None:

@@ -159,10 +159,10 @@ def test_a_sample_is_the_beginning_of_the_archive(shell: Shell) -> None:
 
 
 def test_noise_is_answered(shell: Shell) -> None:
-    """A line first, then so many bytes; it does not wait for an end of stdin."""
+    """Two lines first, then so many bytes; it does not wait for an end of stdin."""
     process = shell.start(scripts.swallow(100_000))
     assert process.stdin and process.stdout
-    for data in (b"\n", os.urandom(100_000)):
+    for data in (b"\n", b"\n", os.urandom(100_000)):
         process.stdin.write(data)
         process.stdin.flush()
         assert process.stdout.readline() == b"\n"
