@@ -7,7 +7,6 @@ is left on the destination before all that can be known beforehand was found to 
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -64,16 +63,12 @@ def _planned(there: tuple[Cluster, Cluster], request: CopyRequest) -> Plan:
         from kubectl_podcp import streaming
 
         return streaming.make(there, request)
-    loading = threading.Thread(target=_load, daemon=True)
-    loading.start()  # the ends take longer to answer
-    try:
-        return plans.make(there, request)
-    finally:
-        loading.join()
+    _, plan = plans.both(_load, lambda: plans.make(there, request))
+    return plan
 
 
 def _load() -> None:
-    """Import what :func:`perform` needs."""
+    """Import what :func:`perform` needs: the ends take longer to answer."""
     import kubectl_podcp.tries  # noqa: F401
 
 
