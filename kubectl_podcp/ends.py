@@ -40,6 +40,8 @@ ASKED = 3
 class End(Interface):
     """What a copy asks of either end."""
 
+    __slots__ = ()
+
     @property
     def identity(self) -> bytes:
         """What stands for this file system, and for no other."""
@@ -74,33 +76,6 @@ class End(Interface):
 
         :raises ConnectionLost: all of :data:`ASKED` answers were lost.
         """
-
-    def spoken(self, session: Session) -> str:
-        """Return how one talks to this end, for the report: an exec protocol, or ``local``."""
-
-    def renew_credentials(self) -> None:
-        """Ask for credentials anew before the next session."""
-
-    def is_same(self, other: End) -> bool:
-        """Whether both have one file system."""
-
-    def current(self) -> End:
-        """Return this end as it is now: another one where its container was restarted."""
-
-
-class _Asking:
-    """An end whose answers say themselves that they are whole."""
-
-    __slots__ = ()
-
-    def run(
-        self, script: str, timeout: float, most: int | None = None, *, stdin: bytes = b""
-    ) -> bytes:
-        raise NotImplementedError
-
-    def ask(
-        self, script: str, timeout: float, most: int | None = None, *, stdin: bytes = b""
-    ) -> bytes:
         for _ in range(ASKED):
             nonce = os.urandom(16).hex()
             said = self.run(
@@ -120,9 +95,21 @@ class _Asking:
             advice="Try again; see whether the Pod's node is healthy.",
         )
 
+    def spoken(self, session: Session) -> str:
+        """Return how one talks to this end, for the report: an exec protocol, or ``local``."""
+
+    def renew_credentials(self) -> None:
+        """Ask for credentials anew before the next session."""
+
+    def is_same(self, other: End) -> bool:
+        """Whether both have one file system."""
+
+    def current(self) -> End:
+        """Return this end as it is now: another one where its container was restarted."""
+
 
 @dataclass(frozen=True, slots=True)
-class PodEnd(_Asking):
+class PodEnd(End):
     """A container.
 
     :ivar taken_for: what the user named, where that was not the Pod itself.
@@ -207,7 +194,7 @@ class PodEnd(_Asking):
 
 
 @dataclass(frozen=True, slots=True)
-class LocalEnd(_Asking):
+class LocalEnd(End):
     """This machine: its own ``sh`` and ``tar``, and the working directory we were started in."""
 
     identity = b""

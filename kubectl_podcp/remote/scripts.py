@@ -96,7 +96,12 @@ ANSWERED = 64
 def answer(script: str, nonce: str) -> str:
     """Return a script that does what ``script`` does, and says behind it that this was all, and how
     it ended: a server that has lost some of it says ``Success``."""
-    return f'(\n{script})\nrc=$?\nprintf \'\\npodcp-%s answered %d\' {nonce} "$rc"\nexit "$rc"\n'
+    return f"""(
+{script})
+rc=$?
+printf '\\npodcp-%s answered %d' {nonce} "$rc"
+exit "$rc"
+"""
 
 
 def staging_name(digits: str) -> bytes:

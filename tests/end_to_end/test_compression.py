@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,7 +50,7 @@ def test_a_tree_arrives_as_it_is(
     source.sh("cd /data/tree; yes | head -c 9000000 >long; touch -d @1600000000 long .")
     words = (f"{source.name}:/data/tree", f"{target.name}:/srv", f"--compress={kind}")
     if kind == "zstd":
-        cluster = replace(cluster, command=one_file.INSTALLED)
+        cluster = dataclasses.replace(cluster, command=one_file.INSTALLED)
     result, breaker = passed(cluster, version, tmp_path, *words)
     if here not in PACKS[kind]:
         result.failed(1, f"there is no {kind} in {source.name}", "--compress=auto")
