@@ -193,10 +193,20 @@ def test_a_later_run_goes_on_with_nothing_but_what_the_source_has(
     assert destination.names("/srv") == ["tree"]
 
 
-def every_other(text: str) -> Callable[[Sequence[str]], bool]:
-    """Return a predicate for the first, third, … command line that contains ``text``."""
+def every_other(text: str, seen: list[str]) -> Callable[[Sequence[str]], bool]:
+    """Return a predicate for the first, third, … command line that contains ``text``.
+
+    :param seen: gets those command lines.
+    """
     turns = cycle((True, False))
-    return lambda command: runs(text)(command) and next(turns)
+
+    def meant(command: Sequence[str]) -> bool:
+        if not runs(text)(command) or not next(turns):
+            return False
+        seen.append(" ".join(command))
+        return True
+
+    return meant
 
 
 def test_it_goes_on_though_answers_are_lost(
@@ -204,11 +214,14 @@ def test_it_goes_on_though_answers_are_lost(
 ) -> None:
     """The first answer to each question is lost: what both ends have of the copy, and its proof."""
     left_by_another_run(cluster, version, tmp_path)
+    lost = list[str]()
     for pod in ("gnu-0", "gnu-1"):
-        server.inject(pod, CutStdout(0), command=every_other(" answered "))
+        server.inject(pod, CutStdout(0), command=every_other(" answered ", lost))
     done = cluster.copy(version, "--partial", "-v", "1", "gnu-0:/data/tree", "gnu-1:/srv")
     assert "goes on: " in done.complete().stderr
     assert done.stderr.count("its answer was lost") >= 4
+    for question in ("fact()", "echo dev | tar", "find . -type l"):  # a probe, and both listings
+        assert any(question in command for command in lost)
     there = trees.look(cluster.pod("gnu-1"), "/srv", "tree")
     assert there == trees.look(cluster.pod("gnu-0"), "/data", "tree")
 
