@@ -7,6 +7,7 @@ In: a plan, the staging folder, and what must be sent. Out: what was acknowledge
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -18,10 +19,11 @@ from kubectl_podcp.archive.headers import DIRECTORY, HARD_LINK, SYMLINK, Member,
 from kubectl_podcp.archive.safety import Altered, LeftOut, Policy
 from kubectl_podcp.archive.splice import Splice
 from kubectl_podcp.bandwidth import Bucket
-from kubectl_podcp.changes import Changes
+from kubectl_podcp.changes import MAX_NAMED, Changes
 from kubectl_podcp.compression import Decoder, Encoder
 from kubectl_podcp.errors import (
     DestinationRefused,
+    IncompleteArchive,
     Interrupted,
     PodcpError,
     ProtocolRefused,
@@ -118,6 +120,8 @@ class Attempt:
         self._owners = set[tuple[int, int]]()  # two are enough to know that some are not kept
         self._has_setid = False
         self._changes: Changes | None = None
+        self._splice: Splice | None = None
+        self._asked_for = self._named()
         self._nonce = os.urandom(16).hex()
         self._all: Sequence[Attempt] = (self,)  # which have one source
         self._session: Session | None = None
@@ -242,13 +246,45 @@ class Attempt:
         self._tally.sent += self._sink.sent if self._sink else 0
 
     def _with_changes(self, outcome: Outcome) -> Outcome:
-        changes = self._changes
-        if changes is None or not (changes.found or not changes.known):
-            return outcome
-        if not changes.known and UNKNOWN_CHANGES not in self._tally.notices:
+        """Add what the source's tar does not say by itself.
+
+        :raises IncompleteArchive: digests are compared, and one is of a file that changed since.
+        """
+        changes, rest = self._changes, self._changed_rest()
+        if changes is not None and not changes.known and UNKNOWN_CHANGES not in self._tally.notices:
             self._tally.notices.append(UNKNOWN_CHANGES)
-        said = outcome.source_stderr + changes.lines().encode()
-        return replace(outcome, changed=changes.found, source_stderr=said)
+        lines = changes.lines().splitlines() if changes else []
+        found = changes.found if changes else 0
+        if rest and not any(line.startswith(f"{rest}: ") for line in lines):
+            lines.append(f"{rest}: it changed while it was read")
+            found += 1
+        if outcome.source_code == 0 and self._asked_for:  # else tar has said which
+            named = sorted(map(printable, self._asked_for))
+            lines += (f"{name}: the tar there did not read it" for name in named[:MAX_NAMED])
+            lines += [f"and {more:,} more"] if (more := len(named) - MAX_NAMED) > 0 else []
+            found += len(named)
+        if not found:
+            return outcome
+        said = outcome.source_stderr + "\n".join(lines).encode()
+        return replace(outcome, changed=found, source_stderr=said)
+
+    def _changed_rest(self) -> str:
+        """Return the name of the file of which only the rest was read, if it has changed."""
+        if self._splice is None or not self._splice.changed:
+            return ""
+        assert self._remainder is not None
+        name = printable(self._remainder.rest().name)
+        if self._ledger is not None:
+            raise IncompleteArchive(f"'{name}' changed while it was copied")
+        return name
+
+    def _named(self) -> set[bytes]:
+        """Return the names that the source's tar is given and must read; it reads no sockets."""
+        left = self._remainder
+        if left is None or left.names is None:
+            return set()
+        names = (*left.names, *left.odd)
+        return {name for name in names if not stat.S_ISSOCK(left.source[name].mode)}
 
     @property
     def may_be_placed(self) -> bool:
@@ -422,7 +458,14 @@ class Attempt:
         remainder = self._remainder
         if remainder is not None and remainder.part is not None:
             assert isinstance(follower, Follower)
-            feed = Splice(follower, remainder.rest(), alone=remainder.is_rest_alone).feed
+            self._splice = Splice(
+                follower,
+                remainder.rest(),
+                nonce=self._nonce,
+                size=remainder.source[remainder.part.name].size,
+                alone=remainder.is_rest_alone,
+            )
+            feed = self._splice.feed
 
         # bsdtar sets the time of a directory that exists at once, and not when all is in it. It
         # exists where an attempt before has made it, or where what is named apart comes first.
@@ -445,8 +488,8 @@ class Attempt:
 
     def _count(self, item: object) -> None:
         tally = self._tally
-        if self._unseen is not None and isinstance(item, Member | Had | LeftOut):
-            self._unseen.note(item.name if isinstance(item, Member) else item.member.name)
+        if isinstance(item, Member | Had | LeftOut):
+            self._note_name(item.name if isinstance(item, Member) else item.member.name)
         if self._ledger is not None:
             self._ledger.note(item)
         whole = self._whole(item)
@@ -463,6 +506,11 @@ class Attempt:
             tally.note(item.member, f"left out, {item.why}")
         elif isinstance(item, Altered):
             tally.note(item.member, f"copied {item.why}")
+
+    def _note_name(self, name: bytes) -> None:
+        self._asked_for.discard(name)
+        if self._unseen is not None:
+            self._unseen.note(name)
 
     def _note_names(self, item: Member) -> None:
         if any(b"%" in name or b"=" in name for name, _ in item.xattrs):

@@ -7,6 +7,7 @@ No I/O.
 
 from __future__ import annotations
 
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -17,6 +18,10 @@ from kubectl_podcp.remote.listing import Listing
 
 MOST_ODD = 1024
 """Bytes of names that may stand in a command line, which travels in a URL."""
+
+
+_ODD = re.compile(rb"[\r\n]")
+"""What ends a line of a list of names: to bsdtar a carriage return, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +130,9 @@ def _names(
     names = [name for name in source.names if name not in there]
     if part is not None:
         names.remove(part.name)
-    odd = tuple(name for name in names if b"\n" in name)
-    if names and (b"names" not in source.said.split() or sum(map(len, odd)) > MOST_ODD):
+    odd = tuple(name for name in names if _ODD.search(name))
+    is_lost = any(name.endswith(b"\n") for name in odd)  # by toybox, in a command line too
+    is_told = b"names" in source.said.split() and not is_lost and sum(map(len, odd)) <= MOST_ODD
+    if names and not is_told:
         return None, ()
-    return tuple(name for name in names if b"\n" not in name), odd
+    return tuple(name for name in names if not _ODD.search(name)), odd

@@ -8,6 +8,8 @@ What a copy is proved by is said on stdout, and always carries the nonce:
 
 ==================================  ===========================================================
 ``podcp-<nonce> <rc>``              source: the trailer, after its tar ended with ``rc``
+``podcp-<nonce> rest <size> <t>``   source: the rest of a file came before it; its size and time
+                                    now, each at the right of 20 columns
 ``<nonce> <mode> <size> <time> …``  source, behind it: a name whose time is since it began
 ``podcp-<nonce> ready[ u:g]``       destination: staging exists, the archive may come; who will own
                                     all of it, where that is whoever unpacks it
@@ -316,12 +318,21 @@ _READ_NAMES = (
     'tar cf - --numeric-owner --no-recursion $unquoted ${names:+-T -} "$@" 3<&-'
 )
 
-_BUSY = "busy=1\n{} &\npid=$!\n"
+# It may have shrunk, and no pipe says so: then this line does not stand where it should. And it may
+# have been written to, of which tar says nothing since it reads it no more.
+_REST_READ = (
+    """printf '\\npodcp-%s rest %20s %20s\\n' "$nonce" """
+    "$(stat -L -c '%s %Y' -- \"$file\" 2>/dev/null)\n"
+)
 
-_TRAILER = r"""wait "$pid"
+_BUSY = """busy=1
+{} &
+wait "$!"
 rc=$?
 busy=
-printf '\npodcp-%s %d\n' "$nonce" "$rc"
+"""
+
+_TRAILER = r"""printf '\npodcp-%s %d\n' "$nonce" "$rc"
 wait "$watcher"
 """
 
@@ -424,35 +435,37 @@ def send(
     if xattrs and gnu:  # bsdtar does so unasked
         more += " --xattrs --xattrs-include='user.*'"
     began, changed = ("", "") if gnu else ("began=$(date +%s)\n", _CHANGED)
-    told, steps, reads = _reads(some, gnu=gnu)
-    reads = [each.replace("--numeric-owner", "--numeric-owner" + more) for each in reads]
+    told, steps, read = _reads(some, "{}\n" if packed else _BUSY, gnu=gnu)
+    read = read.replace("--numeric-owner", "--numeric-owner" + more)
     if packed:
-        read = _PACKED_STREAM.replace("@READ", "\n".join(reads))
-        read = read.replace("@PACKER", PACKERS[packed])
+        read = _PACKED_STREAM.replace("@READ\n", read).replace("@PACKER", PACKERS[packed])
     else:
-        read = 'wait "$pid"\n'.join(map(_BUSY.format, reads)) + _TRAILER
+        read += _TRAILER
     end = (_following(changed) if follow else changed) + 'exit "$rc"\n'
     return facts + told + _SEND + began + steps + read + end
 
 
-def _reads(some: Some | None, *, gnu: bool) -> tuple[str, str, list[str]]:
-    """Return what is told, what is done first, and the commands whose output is the stream."""
+def _reads(some: Some | None, step: str, *, gnu: bool) -> tuple[str, str, str]:
+    """Return what is told, what is done first, and the commands whose output is the stream.
+
+    :param step: how one that reads is written, for ``str.format``.
+    """
     if some is None:
-        return "", "watch\n", [_READ_ALL]
-    told, steps, reads = "", "", list[str]()
+        return "", "watch\n", step.format(_READ_ALL)
+    told = steps = read = ""
     if some.rest is not None:
         file = quote(b"./" + some.rest.name)
         told += f"\nfile={file}\nfrom={some.rest.start + 1}\nsize={some.rest.size}"
-        reads.append(_READ_REST)
+        read += step.format(_READ_REST) + _REST_READ
     if some.names is None:
-        reads.append(_READ_ALL)
+        read += step.format(_READ_ALL)
     elif some.names or some.odd:
         told += f"\nunquoted={'--no-unquote' if gnu else ''}\nodd={_words(some.odd)}"
         steps += (
             f'names=$(head -c {some.names} <&3; echo .)\nnames=${{names%.}}\neval "set -- $odd"\n'
         )
-        reads.append(_READ_NAMES)
-    return told, steps + "watch\n", reads
+        read += step.format(_READ_NAMES)
+    return told, steps + "watch\n", read
 
 
 def sample(source: SourceFacts, size: int, *, follow: bool = False) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.end_to_end import fidelity, trees
 from tests.end_to_end.breaker import Breaker, Link, breaking
-from tests.end_to_end.conftest import ClusterUnderTest, Copied
+from tests.end_to_end.conftest import TARS, ClusterUnderTest, Copied
 from tests.end_to_end.pods import TestPod
 
 FILES = 200
@@ -39,9 +39,9 @@ class Ends:
         self.source.fresh("/data")
         self.target.fresh("/srv")
 
-    def copy(self, *options: str, what: str = "tree") -> Copied:
+    def copy(self, *options: str, what: str = "tree", into: str = "") -> Copied:
         """Copy /data/tree, or something else there, into /srv."""
-        words = (f"{self.source.name}:/data/{what}", f"{self.target.name}:/srv", *options)
+        words = (f"{self.source.name}:/data/{what}", f"{self.target.name}:/srv/{into}", *options)
         return self.cluster.copy(self.version, *words)
 
     def check(self, *more: str) -> None:
@@ -270,3 +270,22 @@ def test_a_container_without_sha256sum(cluster: ClusterUnderTest, version: str, 
         assert sent(cluster.copy(version, "--update", "gnu-0:/data/file", "gnu-1:/srv")) == 1
     finally:
         cluster.pod(side).sh("mv /usr/bin/away /usr/bin/sha256sum")
+
+
+@pytest.mark.parametrize("tar", TARS)
+def test_names_that_a_list_may_not_hold_are_sent(
+    cluster: ClusterUnderTest, version: str, tar: str
+) -> None:
+    """To bsdtar a carriage return ends a line of a list, too; macOS makes such names."""
+    ends = Ends(cluster, version, tar, "gnu")
+    ends.source.sh(
+        r"mkdir /data/tree; cd /data/tree; cr=$(printf '\r.'); cr=Icon${cr%.}; "
+        r'echo 1 >Icon; echo 22 >"$cr"; echo 333 >"$cr'
+        "\n"
+        r'"; echo x >there; touch -d @1600000000 *'
+    )
+    ends.target.sh("mkdir /srv/tree")
+    ends.copy(what="tree/there", into="tree/").complete()
+    assert sent(ends.copy("--update")) == 3
+    assert up_to_date(ends.copy("--update")) == 4
+    ends.check()

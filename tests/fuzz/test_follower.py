@@ -149,7 +149,8 @@ def test_the_rest_of_a_file_in_front_changes_nothing(
     stream = trailer() if alone else stream
     file = encode(rest) + raw.ljust(padded(size), b"\0") + (END if alone else b"")
     expected = follow([file + stream])
-    spliced = follow_spliced(rest, cut(raw + stream, places), alone)
+    line = f"\npodcp-{NONCE} rest {size:>20} {0:>20}\n".encode()
+    spliced = follow_spliced(rest, cut(raw + line + stream, places), alone)
     assert spliced.events == expected.events
     assert type(spliced.error) is type(expected.error)
     if expected.error is None:
@@ -159,7 +160,7 @@ def test_the_rest_of_a_file_in_front_changes_nothing(
 def follow_spliced(rest: Member, messages: list[bytes], alone: bool) -> Outcome:
     """Feed what begins with the rest of a file."""
     follower = Follower(NONCE, b"top")
-    splice = Splice(follower, rest, alone=alone)
+    splice = Splice(follower, rest, nonce=NONCE, size=rest.size, alone=alone)
     outcome = Outcome(b"", [], None)
     try:
         for message in messages:

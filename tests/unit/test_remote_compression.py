@@ -118,12 +118,15 @@ def test_some_of_a_source_comes_compressed(shell: Shell) -> None:
         done = shell.run(scripts.send(TREE, NONCE, some, gnu=gnu, packed=kind), b"\n\n")
         sent, _ = unpacked(done.stdout, kind)
         assert sent[:10] == (b"content" * 9000)[-10:]
-        packed, _, trailer = sent[10:].rpartition(b"\npodcp-")
+        said, _, sent = sent[11:].partition(b"\n")
+        time = int((shell.root / "data/tree/file").stat().st_mtime)
+        assert said == f"podcp-{NONCE} rest {63_000:>20} {time:>20}".encode()
+        packed, _, trailer = sent.rpartition(b"\npodcp-")
         assert trailer == f"{NONCE} 0\n".encode()
         assert "tree/in\na list" in names(packed)
         alone = scripts.send(TREE, NONCE, scripts.Some(rest, 0), gnu=gnu, packed=kind)
         sent, _ = unpacked(shell.run(alone, b"\n\n").stdout, kind)
-        assert sent[10:] == f"\npodcp-{NONCE} 0\n".encode()
+        assert sent[10:] == b"\n%b\n\npodcp-%b 0\n" % (said, NONCE.encode())
 
 
 def test_a_tar_that_failed_is_told_in_it(shell: Shell) -> None:

@@ -390,6 +390,28 @@ def test_only_names_that_no_list_can_hold_are_left(shell: Shell) -> None:
         assert [name.strip("./") for name in tar.getnames()] == ["new\nline", "new\nline/file"]
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_became_of_a_file_is_said_behind_its_rest(shell: Shell, alone: bool) -> None:
+    """Where it begins is known by the size that the rest was to have, so it has one length."""
+    file = shell.root / "data/file"
+    file.write_bytes(b"beginning, and rest")
+    os.utime(file, (1_600_000_000, 1_600_000_000))
+    for size, gone in ((8, False), (100, False), (8, True)):
+        if gone:
+            file.unlink()
+        some = scripts.Some(scripts.Rest(b"file", 11, size), 0 if alone else None)
+        send = scripts.send(SourceFacts(b"/data", b"file", Kind.FILE), NONCE, some, gnu=True)
+        done = shell.run(send, b"\n")
+        rest, _, behind = done.stdout.partition(b"\n")
+        line, _, archive = behind.partition(b"\n")
+        assert rest == (b"" if gone else b"and rest")
+        told = ("", "") if gone else (19, 1_600_000_000)
+        assert line.decode() == f"podcp-{NONCE} rest {told[0]:>20} {told[1]:>20}"
+        _, _, code = archive.rpartition(f"podcp-{NONCE} ".encode())
+        assert (code == b"0\n") == (alone or not gone)
+        assert archive.startswith(b"\n") == alone
+
+
 def test_the_source_is_held_until_it_is_released(shell: Shell) -> None:
     """The session must not end while bytes may still be on their way."""
     (shell.root / "data/file").write_bytes(b"x")
@@ -421,7 +443,7 @@ def test_a_source_ends_whose_client_was_gone_before_it_began(shell: Shell) -> No
     """The shell is told in the moment in which its tar runs and it does not know its id yet."""
     (shell.root / "data/big").write_bytes(os.urandom(1 << 20) * 8)
     script = scripts.send(SourceFacts(b"/data", b"big", Kind.FILE), NONCE)
-    moment = "&\npid=$!\n"
+    moment = '&\nwait "$!"\nrc=$?\n'
     assert script.count(moment) == 1
     process = shell.start(script.replace(moment, "&\nwhile :; do :; done\n"))
     assert process.stdin

@@ -230,6 +230,12 @@ def test_names_that_a_list_cannot_hold() -> None:
     found = resumed([anchor, line("top/a\nb")], [anchor])
     assert found is not None
     assert (found.names, found.odd) == ((b"top", b"top/last"), (b"top/a\nb",))
+    found = resumed([anchor, line("top/a\r"), line("top/a b\t")], [anchor])
+    assert found is not None
+    assert (found.names, found.odd) == ((b"top", b"top/a b\t", b"top/last"), (b"top/a\r",))
+    found = resumed([anchor, line("top/a\n")], [anchor])
+    assert found is not None
+    assert (found.names, found.odd) == (None, ())
     many = [line(f"top/{number}\n" + "x" * 200) for number in range(10)]
     found = resumed([anchor, *many], [anchor])
     assert found is not None
