@@ -127,6 +127,9 @@ class Tries:
         self._overwriting = Overwriting(plan.request, plan.found.facts.top)
         self._staging = self._new_staging(kept=plan.request.partial)
         self._look_first = plan.request.partial and self._staging.name in plan.there.leftovers
+        # Whether what is staged may be of another source, or another run, and must be compared:
+        # until the end, for what differs stays there until it is sent.
+        self._doubts = plan.request.partial
         self._lock = threading.Lock()  # between giving up and putting in place
         self._given_up = False
 
@@ -330,12 +333,26 @@ class Tries:
             self._placed = attempt.placed
 
     def _ask_again(self) -> None:
-        """Begin anew where a container has been replaced: what was staged in it is gone with it."""
+        """Begin anew where a container has been replaced: what was staged in it is gone with it.
+
+        Where the source's has, its files may be others by now: by sizes and times nobody could
+        tell, where an image gives all of them one time.
+        """
         before, self._plan = self._plan, plans.renewed(self._plan)
         if self._plan.target != before.target or self._plan.key != before.key:
             self._on_notice(f"{self._plan.target} was restarted: the copy begins anew")
             self._staging = self._new_staging(kept=self._plan.request.partial)
             self._last = self._current = None
+            self._look_first = self._plan.request.partial  # a volume may have it yet
+        elif self._plan.source != before.source:
+            self._on_notice(
+                f"{self._plan.source} was restarted: what arrived is compared with what it has now"
+            )
+            self._doubts = True
+            if self._ledger is not None:
+                self._ledger.forget()
+            if self._plan.request.checksum:
+                self._current = None
 
     def _must_compare(self) -> bool:
         """Whether it must be known what is there before anything is sent."""
@@ -489,7 +506,7 @@ class Tries:
                 f"another copy to {printable(plan.placement.path)} is at work",
                 advice="wait until it has ended, or leave out --partial",
             )
-        first, self._look_first = self._look_first, False
+        self._look_first = False
         there = listing.parse(staged, nonce)
         found = None
         if there is not None:
@@ -506,7 +523,7 @@ class Tries:
                     resume.resumption, here, there, current, parts=parts, rewriting=plan.rewriting
                 )
                 found = resumption(known)
-                if first and found is not None:  # it may be another source's, or an older one
+                if self._doubts and found is not None:
                     sizes = {name: here[name].size for name in found.remainder.whole}
                     found = resumption(compare.same_staged(plan, self._staging, sizes))
         part = found.remainder.part if found else None

@@ -59,6 +59,10 @@ class Ledger:
             self.unknown[self._part] = remainder.source[self._part].size
             self.size += self.unknown[self._part]
 
+    def forget(self) -> None:
+        """Forget what has passed: it was another source's."""
+        self._digests = {}
+
     def adopt(self, other: Ledger) -> None:
         """Take over what has passed for several destinations at once. It is not copied: each of
         the ledgers makes its own with :meth:`begin`, before it changes anything."""

@@ -264,6 +264,37 @@ def test_a_later_run_goes_on_with_nothing_but_what_the_source_has(
     assert destination.names("/srv") == ["tree"]
 
 
+@pytest.mark.parametrize("options", [(), ("--verify",), ("--partial",)], ids=" ".join)
+def test_a_source_that_is_replaced_meanwhile_is_copied_as_it_is_now(
+    cluster: ClusterUnderTest,
+    server: Server,
+    version: str,
+    tmp_path: Path,
+    options: tuple[str, ...],
+) -> None:
+    """By one with the same names, sizes and times, as images have that are built reproducibly."""
+    source, destination = cluster.pod("gnu-0"), cluster.pod("gnu-1")
+    source.fresh("/data")
+    destination.fresh("/srv")
+    source.sh(TREE)
+    container, done = server.pod("gnu-0").containers[0], list[bool]()
+
+    def replace(breaker: Breaker, _link: Link) -> None:
+        if breaker.up >= 12 << 20 and not done:
+            done.append(True)
+            container.restart()
+            source.sh("mkdir -p /data; " + TREE)
+
+    with breaking(cluster.kubeconfig, f"podcp-{version}", tmp_path) as (breaker, kubeconfig):
+        breaker.on_passing = replace
+        through = ClusterUnderTest(kubeconfig, cluster.is_real, command=cluster.command)
+        words = ("-c", "main", "gnu-0:/data/tree", "gnu-1:/srv")
+        result = through.copy(version, *options, *words).complete()
+    assert done
+    assert "gnu-0 was restarted: what arrived is compared" in result.stderr
+    assert trees.look(destination, "/srv", "tree") == trees.look(source, "/data", "tree")
+
+
 def every_other(text: str, seen: list[str]) -> Callable[[Sequence[str]], bool]:
     """Return a predicate for the first, third, … command line that contains ``text``.
 
