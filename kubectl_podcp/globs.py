@@ -7,17 +7,21 @@ local path is meant as it stands.
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 from dataclasses import replace
 
 from kubectl_podcp.ends import PodEnd
-from kubectl_podcp.errors import SourceError, SourceNotFound
+from kubectl_podcp.errors import SourceError, SourceNotFound, printable
 from kubectl_podcp.paths import Path, PodPath
 from kubectl_podcp.remote import scripts
 
 TIMEOUT = 60.0
 """Seconds for reading the directories that a pattern leads through."""
+
+_MANY = re.compile(rb"[\x80-\xff]|\[[!^]*\[|\[\^")
+"""What makes it depend on the shell's locale and kind what one character in a pattern is."""
 
 _WILDCARD = re.compile(rb"[*?\[]")
 
@@ -51,4 +55,32 @@ def expand(end: PodEnd, path: PodPath) -> list[Path]:
             advice="as in any shell, no wildcard stands for a dot at the beginning of a name; a "
             "relative path starts at the working directory",
         )
+    for name in names:
+        if not _is_meant(pattern, name):
+            raise SourceError(
+                f"{path} does not stand for '{printable(name)}', which the shell there said",
+                advice="name the files one by one, and mistrust that container",
+            )
     return [replace(path, pod=end.pod.name, kind="", path=directory + name) for name in names]
+
+
+def _is_meant(pattern: bytes, name: bytes) -> bool:
+    """Whether ``pattern`` may stand for ``name``, which a shell that is not trusted has said: with
+    another name the source would choose what is replaced at the destination (CVE-2019-6111)."""
+    if name == pattern:
+        return True
+    wanted, said = (re.sub(rb"/+", b"/", each).split(b"/") for each in (pattern, name))
+    return len(said) == len(wanted) and all(map(_matches, wanted, said))
+
+
+def _matches(pattern: bytes, name: bytes) -> bool:
+    """The same for one part of a path."""
+    if name in (b"", b".", b"..") or not _WILDCARD.search(pattern):
+        return name == pattern
+    if name.startswith(b".") and not pattern.startswith(b"."):
+        return False
+    if not _MANY.search(pattern + name):
+        return fnmatch.fnmatchcase(name, pattern)
+    # A set, and what "?" stands for, may be of several bytes.
+    loose = re.sub(rb"\[[!^]?\]?(?:\[[:.=].*?[:.=]\]|[^\]])*\]|\?", b"*", pattern)
+    return fnmatch.fnmatchcase(name, loose)

@@ -126,6 +126,73 @@ def test_too_much_is_an_error(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> 
         expanded(shell, b"f*")
 
 
+class Liar:
+    """Stands for a container whose shell says what it likes."""
+
+    def __init__(self, *names: bytes) -> None:
+        self.names = names
+        self.pod = SimpleNamespace(name="web-0")
+
+    def ask(self, script: str, _timeout: float, _most: int) -> bytes:
+        """Say the names, and that they are all."""
+        nonce = script.partition("nonce=")[2][:32].encode()
+        return b"".join(name + b"\0" for name in self.names) + b"podcp-%b end" % nonce
+
+
+def told(pattern: bytes, *names: bytes) -> int:
+    """Return for how many files a pattern stands where a shell says these names."""
+    end = Liar(*names)
+    return len(globs.expand(end, PodPath("ns", "web", b"/data/" + pattern)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        (b"*.log", b".bashrc"),
+        (b"*.log", b".x.log"),
+        (b"*.log", b"x.txt"),
+        (b"*", b".ssh"),
+        (b"*", b".."),
+        (b"*", b"."),
+        (b"*", b""),
+        (b".*", b".."),
+        (b"*.log", b"../evil/.log"),
+        (b"*.log", b"/etc/x.log"),
+        (b"*.log", b"d/x.log"),
+        (b"d*/x", b"d1/../x"),
+        (b"d*/x", b"d1/y"),
+        (b"d*/..", b"d1/x"),
+        (b"[ab].log", b"c.log"),
+        (b"[!a]?", b"ab"),
+        (b"?.log", b"\xc3\xa4.txt"),
+        (b"[[:digit:]]*", b".bashrc"),
+        (b"[[:digit:]].log", b"1.txt"),
+    ],
+)
+def test_what_no_pattern_stands_for_is_refused(pattern: bytes, name: bytes) -> None:
+    """A source that may choose names chooses what is replaced at the destination."""
+    with pytest.raises(SourceError, match="does not stand for"):
+        told(pattern, name)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        (b"?.log", b"\xc3\xa4.log"),
+        (b"[[:alpha:]]x", b"ax"),
+        (b"[^a]x", b"bx"),
+        (b"a[b*", b"a[bc"),
+        (b"d*//x", b"d1/x"),
+        (b".*", b".bashrc"),
+        (b"[x]", b"[x]"),
+        (b"[]a]*", b"]b"),
+        (b"*/.x", b"d/.x"),
+    ],
+)
+def test_what_some_shell_takes_a_pattern_for_is_not(pattern: bytes, name: bytes) -> None:
+    assert told(pattern, name) == 1
+
+
 # --- listings of a part ------------------------------------------------------------------------
 
 
