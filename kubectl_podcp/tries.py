@@ -288,7 +288,7 @@ class Tries:
         :param resumed: whether some of it is in the staging folder.
         """
         place = not resumed and self._places_at_once()
-        self._staging = replace(self._staging, place=place, keep=self._keeps())
+        self._staging = replace(self._staging, place=place, keep=self._keeps(), again=resumed)
         if self._ledger is not None:
             self._ledger.begin(left)
             ask_source(self._plan, self._ledger)

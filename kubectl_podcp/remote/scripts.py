@@ -836,9 +836,15 @@ arrive() {
 _CLEAN = r"""
 clean() {
   [ ! -e "$stage" ] || rm -rf "$stage" 2>/dev/null || {
-    chmod -R u+rwx "$stage"; rm -rf "$stage"
+    [ -L "$stage" ] || chmod -R u+rwx "$stage"; rm -rf "$stage"
   }
 }
+"""
+
+# A folder that was there before: with --partial anybody can know its name, and may have made it, or
+# a link of that name to somewhere else.
+_OURS = r"""
+ours() { [ -n "$(find "$stage" -prune -type d -user "$(id -u)" 2>/dev/null)" ]; }
 """
 
 # Whoever puts the folder's contents in place, or removes it, takes it first: of two that rename one
@@ -866,9 +872,8 @@ _RECEIVE = (
     + _GIVES_AWAY
     + r"""unset TAR_OPTIONS
 trap '' PIPE HUP
-marker=0 placed=1 rc=1 new=
-if cd -P -- "$directory" && { [ -d "$stage" ] || { new=1
-  ( umask 077; mkdir "$stage" && >"$stage/$stage-since" ); }; }; then
+marker=0 placed=1 rc=1
+if cd -P -- "$directory" && @FOLDER; then
   owner=-o
   ! gives_away 2>/dev/null || owner=
   printf '\npodcp-%s ready%s\n' "$nonce" "${owner:+ $(id -u):$(id -g)}"
@@ -894,6 +899,9 @@ exit "$rc"
 """
 )
 
+_NEW = 'new=1 && ( umask 077; mkdir "$stage" && >"$stage/$stage-since" )'
+_OLD = "new= && { ours || { echo 'what had arrived is not there any more' >&2; false; }; }"
+
 _OWN = _RECEIVE.replace(_GIVES_AWAY, "gives_away() { return 1; }\n")
 """The same where whoever unpacks is to own all of it."""
 
@@ -908,6 +916,7 @@ class Staging:
     :ivar top: the one name at the archive's top.
     :ivar keep: whether what arrived stays there when the archive did not arrive whole.
     :ivar place: whether it is put in place at once; otherwise it waits for :func:`commit`.
+    :ivar again: whether a try before has made it: then it must be there, and be ours.
     :ivar mounts: paths below the target at which something else is mounted.
     :ivar options: what else ``tar`` there is told, whether it reads or writes.
     :ivar pax: whether files have what only an archive in pax format carries.
@@ -918,6 +927,7 @@ class Staging:
     top: bytes
     keep: bool = False
     place: bool = True
+    again: bool = False
     mounts: tuple[bytes, ...] = ()
     options: str = ""
     pax: bool = False
@@ -948,7 +958,7 @@ def receive_file(staging: Staging, nonce: str, *, unpacker: str = "") -> str:
         f"nonce={nonce}\nmarker_name={quote(staging_name(nonce))}\n"
         f"keep={'' if staging.place else 'whole'}\n"
         + _staged(staging)
-        + _flat(place + _CLEAN + extract + _RECEIVE)
+        + _flat(place + _CLEAN + extract + _RECEIVE.replace("@FOLDER", _NEW))
     )
 
 
@@ -977,11 +987,11 @@ def receive(
         keep = "failed" if staging.keep else ""
     else:
         keep = "always" if staging.keep else "whole"
+    receive = (_RECEIVE if owners else _OWN).replace("@FOLDER", _OLD if staging.again else _NEW)
+    folder = _OURS if staging.again else ""
     return (
         f"nonce={nonce}\nmarker_name={quote(staging_name(nonce))}\noptions='{options}'\n"
-        f"keep={keep}\n"
-        + _staged(staging)
-        + _flat(place + _CLEAN + extract + (_RECEIVE if owners else _OWN))
+        f"keep={keep}\n" + _staged(staging) + _flat(place + _CLEAN + extract + folder + receive)
     )
 
 
@@ -1206,7 +1216,8 @@ shorten() { :; }
 # them made, GNU tar leaves that bit as it is.
 _LIST_STAGED = (
     _HEAD
-    + r"""cd -P -- "$directory" && [ -d "$stage" ] || exit 0
+    + _OURS
+    + r"""cd -P -- "$directory" && ours || exit 0
 if [ -z "$end" ] && { placing || [ -n "$(workers)" ]; }; then echo busy; exit 0; fi
 end_workers || exit 1
 {
@@ -1235,7 +1246,7 @@ def list_staged(staging: Staging, nonce: str, *, end: bool) -> str:
 
     :param end: whether to end whoever is still at work there; otherwise ``busy`` is all we say.
 
-    Nothing is said where there is no such folder, or nothing in it.
+    Nothing is said where there is no such folder of ours, or nothing in it.
     """
     told = f"nonce={nonce}\nend={'1' if end else ''}\n"
     steps = _PLACING + _WORKERS + _SHORTEN + _JOIN + _LIST + _LIST_STAGED

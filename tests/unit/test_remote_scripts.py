@@ -1005,6 +1005,37 @@ def test_no_symlink_is_left_for_the_next_archive(shell: Shell) -> None:
     assert contents(outside) == {"file": "kept"}
 
 
+@pytest.mark.parametrize("what", ["a link", "a link to nowhere", "a directory"])
+def test_what_somebody_else_has_put_in_the_folder_s_place(shell: Shell, what: str) -> None:
+    """With ``--partial`` its name is known before it is there: nothing is read or written there."""
+    victim, srv = shell.fresh("victim"), shell.fresh("srv")
+    (victim / "tree").mkdir()
+    (victim / "tree/file").write_text("kept")
+    (victim / "tree/link").symlink_to("file")
+    if what == "a directory":
+        victim.rename(srv / STAGE)
+        victim = srv / STAGE
+        os.chown(victim, 4711, 4711)
+    else:
+        (srv / STAGE).symlink_to("/victim" if what == "a link" else "/victim/none")
+    before = contents(victim)
+    looked = shell.run(scripts.list_staged(staging(b"/srv", keep=True), NONCE, end=True))
+    assert looked.stdout == b""
+    for again in (False, True):
+        receive = scripts.receive(
+            staging(b"/srv", keep=True, place=False, again=again), NONCE, gnu=shell.name == "gnu"
+        )
+        done = shell.run(receive, b"plain\n" + archive())
+        assert b"ready" not in done.stdout
+        assert f"podcp-{NONCE} 1 0 1".encode() in done.stdout
+        assert (b"not there any more" in done.stderr) == again
+    assert contents(victim) == before
+    assert shell.run(scripts.sweep(staging(b"/srv", keep=True))).returncode == 0
+    assert not (srv / STAGE).exists()
+    if what != "a directory":
+        assert contents(victim) == before
+
+
 def test_doubtful_files_get_another_time(shell: Shell) -> None:
     """All at once: of those that it missed, one would look whole next time."""
     tree = shell.fresh("srv") / STAGE / "tree"
