@@ -22,6 +22,10 @@ from kubectl_podcp.errors import printable
 MAX_NAMED = 20
 """Names that are kept; the others are counted."""
 
+MOST_HELD = 64 * 1024
+"""Headers that are kept, some 200 bytes each: where a source has more files that are being written
+to, or a clock that is ahead, what changed is not known."""
+
 LONGEST = 64 * 1024
 """Bytes of a record, whose name has some 4,096; what is longer is nothing that we asked for."""
 
@@ -55,7 +59,7 @@ class Changes:
 
     def note(self, item: object) -> None:
         """Note what the follower gave, if it is a header that may be needed."""
-        if not isinstance(item, Member):
+        if not isinstance(item, Member) or len(self._passed) >= MOST_HELD:
             return
         if item.type == HARD_LINK:
             if item.linkname in self._passed:
@@ -72,12 +76,16 @@ class Changes:
         if len(self._rest) > LONGEST:
             return True
         end = _END.fullmatch(self._rest)
-        self.known = end is not None and int(end[1]) == 0
+        self.known = end is not None and int(end[1]) == 0 and len(self._passed) < MOST_HELD
         return end is not None
 
     def _compare(self, name: bytes, mode: int, now: tuple[int, int]) -> None:
         is_directory = stat.S_ISDIR(mode)
-        if now[1] < self._since or self._passed.get(name) == ((0, now[1]) if is_directory else now):
+        if (
+            len(self._passed) >= MOST_HELD
+            or now[1] < self._since
+            or self._passed.get(name) == ((0, now[1]) if is_directory else now)
+        ):
             return
         if not self._wants(name, is_directory):
             return

@@ -86,6 +86,7 @@ MADE = frozenset(
 )
 """Types of file systems whose files the kernel makes as they are read; many say a size of 0."""
 
+_ODD = "the shell there does not say what was asked: mistrust that container"
 _NOT_ENTERED = "take a directory that the user there may enter, or another container with -c"
 
 
@@ -96,7 +97,11 @@ def source(output: bytes, path: Path) -> Source:
     :raises SourceError: it cannot be reached, or it is nothing that can be copied.
     """
     facts = _facts(output)
-    kind = Kind(facts.get("kind", b"missing").decode("ascii"))
+    kind = _kind(facts, "kind")
+    if kind is Kind.MISSING and "slash" in facts:
+        raise SourceError(
+            f"{path} is not a directory", advice="leave the slash out at the end of a file's name"
+        )
     if kind is Kind.MISSING:
         raise _not_found(path)
     if "special" in facts:
@@ -106,6 +111,8 @@ def source(output: bytes, path: Path) -> Source:
         )
     if "directory" not in facts:
         raise SourceError(f"{path} cannot be entered: permission denied", advice=_NOT_ENTERED)
+    if b"/" in facts.get("top", b"/") or facts["top"] in (b".", b".."):
+        raise SourceError(f"{path} is called {printable(facts.get('top', b''))} there", advice=_ODD)
     if not facts["top"]:
         raise SourceError(
             f"{path} is the root of the container, which cannot be copied as a whole",
@@ -121,7 +128,7 @@ def source(output: bytes, path: Path) -> Source:
         )
     size, now = facts.get("size", b""), facts.get("now", b"")
     return Source(
-        SourceFacts(facts["directory"], facts["top"], kind, int(size) if size else None),
+        SourceFacts(facts["directory"], facts["top"], kind, int(size) if size.isdigit() else None),
         _tar(facts, path),
         _sha256(facts),
         int(now) if now.isdigit() else 0,
@@ -165,7 +172,7 @@ def target(output: bytes, path: Path) -> Target:
     :raises DestinationRefused: it is a directory that cannot be entered.
     """
     facts = _facts(output)
-    kind = Kind(facts.get("kind", b"missing").decode("ascii"))
+    kind = _kind(facts, "kind")
     if kind is Kind.DIRECTORY and "directory" not in facts:
         raise DestinationRefused(
             f"{path} cannot be entered: permission denied", advice=_NOT_ENTERED
@@ -176,7 +183,7 @@ def target(output: bytes, path: Path) -> Target:
             directory=facts.get("directory", b""),
             name=facts.get("name", b""),
             kind=kind,
-            inner=Kind(facts.get("inner", b"missing").decode("ascii")),
+            inner=_kind(facts, "inner"),
             writable="writable" in facts,
         ),
         _tar(facts, path),
@@ -187,6 +194,11 @@ def target(output: bytes, path: Path) -> Target:
         int(umask, 8) if re.fullmatch(rb"[0-7]{1,4}", umask) else 0o022,
         _unpackers(facts),
     )
+
+
+def _kind(facts: dict[str, bytes], key: str) -> Kind:
+    said = facts.get(key, b"missing").decode("ascii", "replace")
+    return Kind(said) if said in {each.value for each in Kind} else Kind.OTHER
 
 
 def _unpackers(facts: dict[str, bytes]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kubectl_podcp.archive.headers import DIRECTORY, HARD_LINK, REGULAR, Member
-from kubectl_podcp.changes import MAX_NAMED, Changes
+from kubectl_podcp.changes import MAX_NAMED, MOST_HELD, Changes
 
 NONCE = "0123456789abcdef" * 2
 FILE, FOLDER = "81a4", "41ed"
@@ -49,6 +49,16 @@ def test_a_source_that_says_what_no_source_says_is_not_heard_out() -> None:
     changes = Changes(NONCE, 1000)
     assert [changes.hear(b"x" * 32768) for _ in range(3)] == [False, False, True]
     assert not changes.known
+
+
+def test_of_more_than_can_be_held_it_is_not_known_what_changed() -> None:
+    """A clock that is ahead, or a source that lies, must not take our memory."""
+    changes = Changes(NONCE, 1000)
+    for number in range(MOST_HELD + 10):
+        changes.note(member(b"t/%d" % number, 2000))
+    assert len(changes._passed) == MOST_HELD
+    assert changes.hear((said("t/other", 1003) + END).encode())
+    assert (changes.known, changes.found) == (False, 0)
 
 
 def test_what_is_older_than_the_copy_has_not_changed() -> None:
