@@ -10,7 +10,6 @@ import argparse
 import functools
 import itertools
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import NoReturn
@@ -58,6 +57,10 @@ exit codes:
 """
 
 
+class Told(Exception):
+    """What was asked for is a text: the help, or the version."""
+
+
 class Parser(argparse.ArgumentParser):
     """Raises :class:`UsageError` instead of printing usage and leaving."""
 
@@ -65,6 +68,9 @@ class Parser(argparse.ArgumentParser):
         meant = hint(message, self._option_string_actions, self.prog)
         see = f"see '{self.prog} --help'"
         raise UsageError(message, advice=f"{meant}; {see}" if meant else see)
+
+    def _print_message(self, message: str, _file: object = None) -> NoReturn:
+        raise Told(message)
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -80,19 +86,20 @@ class _HelpAll(argparse.Action):
     """``--help-all``."""
 
     def __call__(self, made: argparse.ArgumentParser, *_: object) -> NoReturn:
-        sys.stdout.write(parser(made.prog, everything=True).format_help())
-        made.exit()
+        raise Told(parser(made.prog, everything=True).format_help())
 
 
 def parse(prog: str, words: Sequence[str]) -> argparse.Namespace:
     """Return what the command line says; flags may stand before, between and behind the paths.
 
     :raises UsageError: it cannot be understood.
+    :raises Told: it asks for help, or the version.
     """
     made = parser(prog)
     words = list(words)
     end = words.index("--") if "--" in words else len(words)
     # As in GNU cp, a list is part of the word: what follows is a path.
+    _check_values(words[:end])
     words[:end] = [f"{word}=" if word in _WITH_LIST else word for word in words[:end]]
     # argparse would give all of the sources to the first path, or take them in one piece.
     said, paths = made.parse_known_args(words[:end])
@@ -112,6 +119,22 @@ def parse(prog: str, words: Sequence[str]) -> argparse.Namespace:
             "--progress json tells scripts on stderr how far it is",
         )
     return said
+
+
+def _check_values(words: Sequence[str]) -> None:
+    """Refuse a value of a flag that may have none, and whose value is a part of its own word.
+
+    :raises UsageError: it would be taken for a path.
+    """
+    for flag, value in itertools.pairwise(words):
+        if any(
+            flag in flags and values.issuperset(value.split(",")) for flags, values in _WITH_VALUE
+        ):
+            raise UsageError(
+                f"{flag} {value} is not one word, and '{value}' would be a file",
+                advice=f"write {_LONG.get(flag, flag)}={value}, or ./{value} for a file of that "
+                "name",
+            )
 
 
 def parser(prog: str, *, everything: bool = False) -> Parser:
@@ -173,6 +196,13 @@ def parser(prog: str, *, everything: bool = False) -> Parser:
 
 
 _WITH_LIST = ("--preserve", "--no-preserve")
+
+_WITH_VALUE = (
+    (("-z", "--compress"), frozenset(COMPRESSIONS)),
+    (("-b", "--backup"), frozenset(BACKUPS)),
+    (_WITH_LIST, fidelity.WORDS),
+)
+_LONG = {"-z": "--compress", "-b": "--backup"}
 
 _ENDS = """
 --source-container NAME  container in the source's Pod
@@ -417,6 +447,12 @@ def options(said: argparse.Namespace) -> Options:
         raise UsageError("--null says how names end, and there are none", advice="see --files-from")
     over = {each.name: values[each.name] for each in fields(Overrides)}
     rest = {each.name: values[each.name] for each in fields(Options) if each.name in values}
+    if [said.files_from, *said.exclude].count("-") > 1:
+        raise UsageError(
+            "--files-from and --exclude-from cannot both read standard input, nor one of them "
+            "twice",
+            advice="name a file for all but one",
+        )
     rest["exclude"] = tuple(
         pattern
         for each in said.exclude

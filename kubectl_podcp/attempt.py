@@ -14,9 +14,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 from typing import Protocol as Interface
 
-from kubectl_podcp.archive.follower import EndOfArchive, Event, Follower, Had
+from kubectl_podcp.archive.follower import EndOfArchive, Event, Follower, Had, Trailer
 from kubectl_podcp.archive.headers import DIRECTORY, HARD_LINK, SYMLINK, Member, encode
-from kubectl_podcp.archive.safety import Altered, LeftOut, Policy
+from kubectl_podcp.archive.safety import WITHOUT_SETID, Altered, LeftOut, Policy
 from kubectl_podcp.archive.splice import Splice
 from kubectl_podcp.bandwidth import Bucket
 from kubectl_podcp.changes import MAX_NAMED, Changes
@@ -28,6 +28,7 @@ from kubectl_podcp.errors import (
     PodcpError,
     ProtocolRefused,
     SourceError,
+    SourceFailed,
     printable,
 )
 from kubectl_podcp.exec.channels import Protocol
@@ -122,6 +123,7 @@ class Attempt:
         self._changes: Changes | None = None
         self._splice: Splice | None = None
         self._asked_for = self._named()
+        self._has_come = False  # whether the source's tar could read anything
         self._nonce = os.urandom(16).hex()
         self._all: Sequence[Attempt] = (self,)  # which have one source
         self._session: Session | None = None
@@ -471,6 +473,7 @@ class Attempt:
         # exists where an attempt before has made it, or where what is named apart comes first.
         exists = remainder is not None and (not self._staging.place or bool(remainder.odd))
         again = exists and self._any_has(probe.Tar.BSDTAR)
+        is_all = remainder is None
         directories: list[Member] = []
 
         def counted(data: bytes) -> Iterator[object]:
@@ -482,6 +485,11 @@ class Attempt:
                     directories.append(self._rewriting.member(item))
                 if isinstance(item, EndOfArchive):
                     yield from map(encode, directories)
+                if isinstance(item, Trailer) and item.code and not self._has_come and is_all:
+                    raise SourceFailed(
+                        f"nothing of {self._plan.request.source} could be read",
+                        advice="its tar says why: see that the user there may read it",
+                    )
                 yield item
 
         return counted
@@ -489,6 +497,7 @@ class Attempt:
     def _count(self, item: object) -> None:
         tally = self._tally
         if isinstance(item, Member | Had | LeftOut):
+            self._has_come = True
             self._note_name(item.name if isinstance(item, Member) else item.member.name)
         if self._ledger is not None:
             self._ledger.note(item)
@@ -505,7 +514,9 @@ class Attempt:
         elif isinstance(item, LeftOut) and self._wants(item.member.name, False):
             tally.note(item.member, f"left out, {item.why}")
         elif isinstance(item, Altered):
-            tally.note(item.member, f"copied {item.why}")
+            has_setid = self._rewriting.member(item.member).mode & SETID  # by --chmod
+            for why in (each for each in item.why if each != WITHOUT_SETID or not has_setid):
+                tally.note(item.member, f"copied {why}")
 
     def _note_name(self, name: bytes) -> None:
         self._asked_for.discard(name)

@@ -74,6 +74,8 @@ def _main(argv: Sequence[str], signals: Signals, stops: _Stops) -> int:
         with signals.heard():
             conclude = _carry_out(argv, signals, stops, told)
         code = conclude()
+    except arguments.Told as asked:
+        return _conclude_text(str(asked))
     except PodcpError as error:
         told.error = error
         _say(f"error: {error}")
@@ -148,6 +150,17 @@ def _carry_out(
         told.note(results[0], collected)
         return partial(_conclude, results[0], said.quiet, _say)
     return partial(_conclude_all, results, said.quiet, time.monotonic() - began)
+
+
+def _conclude_text(text: str) -> int:
+    """Print what was asked for instead of a copy."""
+    try:
+        _print(text.rstrip("\n"))
+        _flush()
+    except OutputFailed as error:
+        _say(f"error: {error}")
+        return exit_code(error)
+    return COMPLETE
 
 
 def _conclude_rehearsals(rehearsals: Sequence[Rehearsal], told: _Document, quiet: bool) -> int:

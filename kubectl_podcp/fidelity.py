@@ -50,6 +50,10 @@ Preserved = frozenset[str]
 Owner = tuple[int | None, int | None]
 
 
+WORDS = frozenset(_MEANT)
+"""What a list may hold."""
+
+
 def preserved(words: Iterable[tuple[bool, str]]) -> Preserved:
     """Return what is kept where the command line says ``words``, of which a later one wins.
 

@@ -21,10 +21,17 @@ HABITS = {
     "-p": _KEPT,
     "-f": "a file of the same name is replaced without it",
     "--force": "a file of the same name is replaced without it",
+    "--no-dereference": "links are copied as links without it",
+    "-P": "links are copied as links without it",
+    "--sparse": "holes of files are kept without it",
     "--delete": "nothing is ever deleted at the destination",
 }
 
 _NUMBERS = {"int": "a whole number", "float": "a number"}
+
+
+_ALIKE = 0.75
+"""Of 1; what is less alike is another word, and no slip."""
 
 
 def hint(message: str, options: Iterable[str], prog: str) -> str:
@@ -40,6 +47,9 @@ def hint(message: str, options: Iterable[str], prog: str) -> str:
         return _instead(unknown[0], options) if unknown else ""
     if what == "the following arguments are required":
         return f"for example: {prog} ./photos shop/web-0:/data"
+    flag = re.fullmatch(r"argument (?:\S+/)?(\S+): expected one argument", message)
+    if flag is not None:
+        return f"it takes a value; one that begins with '-' is written {flag[1]}=-x"
     value = re.match(
         r"argument (\S+): (invalid (int|float) value|ignored explicit argument)", message
     )
@@ -60,5 +70,5 @@ def _instead(word: str, options: Iterable[str]) -> str:
     habit = HABITS.get(name if name.startswith("--") else name[:2])
     if habit:
         return f"leave out {name}: {habit}"
-    alike = difflib.get_close_matches(name, list(options), 1)
+    alike = difflib.get_close_matches(name, list(options), 1, _ALIKE)
     return f"did you mean {alike[0]}?" if alike and name.startswith("--") else ""

@@ -75,10 +75,16 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Altered:
-    """``member`` goes on as it stands here, which is less than its header said."""
+    """``member`` goes on as it stands here, which is less than its header said.
+
+    :ivar why: each completes a sentence about it.
+    """
 
     member: Member
-    why: str
+    why: tuple[str, ...]
+
+
+WITHOUT_SETID = "without setuid and setgid"
 
 
 class Guard:
@@ -204,8 +210,8 @@ class Guard:
         # Kubernetes itself sets it on volumes with an fsGroup.
         if member.mode & _SETUID_SETGID and member.type != DIRECTORY and not self._policy.setuid:
             member = replace(member, mode=member.mode & ~_SETUID_SETGID)
-            why.append("without setuid and setgid")
+            why.append(WITHOUT_SETID)
         if member.mtime < 0 and not self._policy.early_times:
             member = replace(member, mtime=0)
             why.append("with 1970 for its time")
-        return Altered(member, ", ".join(why)) if why else member
+        return Altered(member, tuple(why)) if why else member

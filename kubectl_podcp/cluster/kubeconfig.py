@@ -34,7 +34,8 @@ __all__ = ["Cluster", "load"]
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where every Pod finds its own token, authority and namespace."""
 
-_LIST_CONTEXTS = "`kubectl config get-contexts` lists the contexts that there are."
+_LIST = "`kubectl config get-{0}s` lists the {0}s that there are."
+_LIST_CONTEXTS = _LIST.format("context")
 
 
 def load(
@@ -163,7 +164,7 @@ class _Merged:
                 return Entry(kind, name, Path(node.path), node.value).section(kind)
         if asked_by is None:
             where = self.where or "the kubeconfig, which does not exist"
-            raise KubeconfigError(f'no {kind} "{name}" in {where}', advice=_LIST_CONTEXTS)
+            raise KubeconfigError(f'no {kind} "{name}" in {where}', advice=_LIST.format(kind))
         happened = f'there is no {kind} "{name}"' if name else f"no {kind} is named"
         raise asked_by.error(happened, advice=f"Choose another --context. {_LIST_CONTEXTS}")
 

@@ -139,6 +139,7 @@ done
 
 _PROBE_SOURCE = r"""
 fact kind "$(kind "$p")"
+case $p in ?*/) [ ! -f "${p%/}" ] || fact slash 1 ;; esac
 case $(kind "$p") in
   file) fact size "$(stat -L -c %s -- "$p" 2>/dev/null)" ;;
   other) { [ -b "$p" ] || [ -c "$p" ] || [ -S "$p" ]; } && fact special 1 ;;

@@ -292,6 +292,31 @@ def test_a_source_that_may_not_be_read_is_no_complete_copy(
     assert there.names("/bad/srv/partial") == ["readable"]
 
 
+@pytest.mark.parametrize("what", ["secret", "closed"])
+def test_a_source_that_may_not_be_read_at_all(
+    cluster: ClusterUnderTest, version: str, what: str
+) -> None:
+    """It is the source's fault, and nothing that the destination has done."""
+    user, there = cluster.pod("user-0"), cluster.pod("gnu-1")
+    there.fresh("/bad/srv")
+    user.fresh("/tmp/partial")
+    user.sh("cd /tmp/partial; echo no >secret; mkdir closed; chmod 0 secret closed")
+    for target in ("gnu-1:/bad/srv", "-"):
+        done = cluster.copy(version, f"user-0:/tmp/partial/{what}", target)
+        done.failed(1, f"nothing of user-0:/tmp/partial/{what} could be read")
+        done.failed(1, "Permission denied", "see that the user there may read it")
+    assert there.names("/bad/srv") == []
+
+
+@pytest.mark.usefixtures("source")
+def test_a_file_with_a_slash_at_its_end(client: Client, tmp_path: Path) -> None:
+    """As with GNU cp: it is there, and it is no directory."""
+    (tmp_path / "here").touch()
+    for path in ("gnu-0:/bad/data/file/", f"{tmp_path}/here/"):
+        of = (path, "gnu-1:/tmp")
+        client.refused_at_a_look(1, f"{path} is not a directory", "leave the slash out", of=of)
+
+
 # --- containers that cannot ----------------------------------------------------------------
 
 

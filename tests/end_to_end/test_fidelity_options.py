@@ -175,6 +175,13 @@ def test_an_octal_mode_and_one_half_of_an_owner(ends: Ends) -> None:
     )
 
 
+def test_what_a_mode_gives_back_is_not_said_to_be_gone(ends: Ends) -> None:
+    assert "su: copied without setuid and setgid" in ends.copy().complete().stderr
+    again = ends.copy("--chmod", "u+s").complete()
+    assert "setuid" not in again.stderr
+    assert ends.came().entries[b"su"].mode & 0o7777 == 0o4755
+
+
 def test_contents_are_compared_where_times_are_not_kept(ends: Ends) -> None:
     options = ("--no-preserve=timestamps,mode", "--checksum")
     ends.copy(*options).complete()

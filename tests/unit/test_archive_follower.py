@@ -364,7 +364,7 @@ def test_setuid_is_taken_off() -> None:
     archive, events = follow([stream])
     assert archive == header(b"top/su", mode=b"0000755\0", size=1) + body(b"1")
     member = replace(file(b"top/su", 1), mode=0o755)
-    assert events == [member, Altered(member, "without setuid and setgid"), *ENDED]
+    assert events == [member, Altered(member, ("without setuid and setgid",)), *ENDED]
 
 
 # Sparse files

@@ -249,7 +249,7 @@ def test_setuid(flag: bytes, mode: int) -> None:
     """Taken off, the sticky bit not, unless the policy lets it."""
     file = replace(member(b"top/su", flag, b"top/x"), mode=mode)
     lessened = replace(file, mode=mode & 0o1777)
-    assert guard().admit(file) == Altered(lessened, "without setuid and setgid")
+    assert guard().admit(file) == Altered(lessened, ("without setuid and setgid",))
     admitted(guard(Policy(setuid=True)), file)
 
 
@@ -263,10 +263,10 @@ def test_times_before_1970() -> None:
     old = replace(member(b"top/old"), mtime=-1)
     admitted(guard(), old)
     strict = guard(Policy(early_times=False))
-    assert strict.admit(old) == Altered(replace(old, mtime=0), "with 1970 for its time")
+    assert strict.admit(old) == Altered(replace(old, mtime=0), ("with 1970 for its time",))
     both = strict.admit(replace(old, mode=0o4755))
     assert isinstance(both, Altered)
-    assert both.why == "without setuid and setgid, with 1970 for its time"
+    assert both.why == ("without setuid and setgid", "with 1970 for its time")
 
 
 # Memory

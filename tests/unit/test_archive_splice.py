@@ -65,7 +65,7 @@ def line(size: object = 5000, time: object = 1_000_000, nonce: str = NONCE) -> b
 def spliced(member: Member, stream: bytes, step: int, *, alone: bool) -> list[object]:
     """Return all that comes of ``stream``, which begins with the body of ``member``."""
     splice = splice_for(member, alone=alone)
-    items = [item for data in in_steps(stream, step) for item in splice.feed(data)]
+    items: list[object] = [item for data in in_steps(stream, step) for item in splice.feed(data)]
     assert not splice.changed
     return items
 

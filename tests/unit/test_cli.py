@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -1146,26 +1147,64 @@ def test_it_calls_itself_what_the_user_called(
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        run("--version")
-    assert caught.value.code == 0
+    assert run("--version") == 0
     assert capsys.readouterr() == (f"kubectl podcp {__version__}\n", "")
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_help_is_what_was_asked_for(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     """So it goes to stdout, and the program succeeded."""
-    with pytest.raises(SystemExit) as caught:
-        run(option)
-    assert caught.value.code == 0
+    assert run(option) == 0
     assert capsys.readouterr() == (help_text(), "")
 
 
 def test_the_whole_help_is_what_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        run("--help-all")
-    assert caught.value.code == 0
+    assert run("--help-all") == 0
     assert capsys.readouterr() == (help_text(everything=True), "")
+
+
+@pytest.mark.parametrize("option", ["--version", "--help", "--help-all"])
+def test_what_was_asked_for_and_cannot_be_written(
+    option: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - no path's affair
+        monkeypatch.setattr(sys, "stdout", full)
+        assert run(option) == 1
+        with suppress(OSError):
+            full.close()
+    assert "error: cannot write to stdout: No space left on device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "written"),
+    [
+        (["-z", "gzip"], "--compress=gzip"),
+        (["--compress", "none"], "--compress=none"),
+        (["-b", "simple"], "--backup=simple"),
+        (["--preserve", "mode,links"], "--preserve=mode,links"),
+        (["--no-preserve", "all"], "--no-preserve=all"),
+    ],
+)
+def test_a_value_that_would_be_taken_for_a_path(
+    words: list[str], written: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*words, *WORDS) == 2
+    assert f"write {written}, or ./{words[1]} for a file of that name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--files-from", "-", "--exclude-from", "-"],
+        ["--exclude-from", "-", "--exclude-from", "-"],
+    ],
+)
+def test_two_lists_cannot_both_come_on_stdin(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second one would be empty, and the copy of nothing be complete."""
+    assert run(*words, *WORDS) == 2
+    assert "cannot both read standard input" in capsys.readouterr().err
 
 
 def test_the_help_fits_a_screen() -> None:

@@ -52,7 +52,19 @@ def test_where_nothing_is_alike_nothing_is_guessed(word: str) -> None:
 
 def test_nothing_is_said_of_other_messages() -> None:
     assert hints.hint("unrecognized arguments: web-2:/c", ["--namespace"], "x") == ""
-    assert hints.hint("argument -n/--namespace: expected one argument", [], "x") == ""
+
+
+def test_a_value_that_looks_like_an_option() -> None:
+    said = hints.hint("argument -n/--namespace: expected one argument", [], "x")
+    assert said == "it takes a value; one that begins with '-' is written --namespace=-x"
+    said = hints.hint("argument --chmod: expected one argument", [], "x")
+    assert said.endswith("--chmod=-x")
+
+
+def test_what_is_only_a_little_alike_is_no_slip() -> None:
+    options = ["--user", "--exclude", "--retries"]
+    assert hints.hint("unrecognized arguments: --bogus", options, "x") == ""
+    assert hints.hint("unrecognized arguments: --exlude", options, "x") == "did you mean --exclude?"
 
 
 def test_no_option_that_there_is_counts_as_a_habit() -> None:

@@ -412,6 +412,17 @@ def test_what_became_of_a_file_is_said_behind_its_rest(shell: Shell, alone: bool
         assert archive.startswith(b"\n") == alone
 
 
+@pytest.mark.parametrize("top", [b"a/b", b".", b"..", None])
+def test_a_probe_that_says_what_none_says(top: bytes | None) -> None:
+    """It is the container's fault, and no bug of ours."""
+    said = b"kind=bogus\0size=abc\0directory=/data\0tar=GNU tar\0"
+    with pytest.raises(SourceError, match="is called"):
+        probe.source(said + (b"" if top is None else b"top=%b\0" % top), PATH)
+    found = probe.source(said + b"top=x\0", PATH)
+    assert (found.facts.kind, found.facts.size) == (Kind.OTHER, None)
+    assert probe.target(said + b"inner=\xff\0", PATH).facts.inner is Kind.OTHER
+
+
 def test_the_source_is_held_until_it_is_released(shell: Shell) -> None:
     """The session must not end while bytes may still be on their way."""
     (shell.root / "data/file").write_bytes(b"x")
