@@ -29,8 +29,9 @@ class Shell:
         return cls(name, root)
 
     def command(self, script: str, uid: int = 0) -> list[str]:
-        """Return the argv that runs ``script`` in here."""
-        return ["chroot", f"--userspec={uid}:{uid}", str(self.root), "sh", "-c", script]
+        """Return the argv that runs ``script`` in here, where /root is home whoever tests."""
+        chroot = ["chroot", f"--userspec={uid}:{uid}", str(self.root)]
+        return ["env", "HOME=/root", *chroot, "sh", "-c", script]
 
     def run(
         self, script: str, stdin: bytes = b"", uid: int = 0
