@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -42,7 +43,10 @@ class Signals:
         self._for_good = for_good
         self._is_over = self._is_heard = False
         self._is_read = True
-        self._has_looked = threading.Event()
+        # The main thread's handler says that it has looked, where another handler may end it at
+        # any step by an exception: with an Event, whose lock would then be held for ever.
+        self._looks = 0
+        self._looked = queue.SimpleQueue[None]()
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -117,14 +121,16 @@ class Signals:
         if signal.SIGPIPE not in self._before:
             return
         main = threading.main_thread().ident or 0
-        self._has_looked.clear()
-        while not self._has_looked.is_set():
+        seen = self._looks
+        while self._looks == seen:
             signal.pthread_kill(main, signal.SIGPIPE)
-            self._has_looked.wait(AGAIN)
+            with suppress(queue.Empty):
+                self._looked.get(timeout=AGAIN)
 
     def _interrupt(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGPIPE:
-            self._has_looked.set()
+            self._looks += 1
+            self._looked.put(None)
         is_ours = number != signal.SIGPIPE or not (self._is_read or self._is_over)
         if self._is_heard or not is_ours:
             return
