@@ -108,7 +108,7 @@ ALONE = {
     "kubernetes": "cluster.kubeconfig",
     "argparse": "arguments",
     "signal": "cli exec.outlet exec.process signals",
-    "queue": "exec.outlet fanout plan relay sink",
+    "queue": "exec.outlet fanout plan relay signals sink",
     "socket": "cluster.api exec.stream exec.tls exec.tunnel",
     "threading": "bandwidth cluster.credentials exec.lease exec.stream exec.tunnel fanout "
     "outputs plan progress pulse relay signals sink tries",
