@@ -190,7 +190,7 @@ def broken_and_changed(
     once = f"[ -e /data/done ] || {{ : >/data/done; ( cd tree; {script} ); }} 2>/dev/null"
     with doctored(source, f"s#^tail -c +#{once}; tail -c +#"):
         return passed(
-            cluster, version, place, f"{tar}-0:/data/tree", "gnu-1:/srv", cuts=Cuts(16 << 20)
+            cluster, version, place, f"{tar}-0:/data/tree", "gnu-1:/srv", cuts=Cuts(28 << 20)
         )[0]
 
 
