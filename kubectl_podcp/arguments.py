@@ -98,8 +98,8 @@ def parse(prog: str, words: Sequence[str]) -> argparse.Namespace:
     made = parser(prog)
     words = list(words)
     end = words.index("--") if "--" in words else len(words)
-    # As in GNU cp, a list is part of the word: what follows is a path.
     _check_values(words[:end])
+    # As in GNU cp, a list is part of the word: what follows is a path.
     words[:end] = [f"{word}=" if word in _WITH_LIST else word for word in words[:end]]
     # argparse would give all of the sources to the first path, or take them in one piece.
     said, paths = made.parse_known_args(words[:end])

@@ -75,7 +75,7 @@ def _main(argv: Sequence[str], signals: Signals, stops: _Stops) -> int:
             conclude = _carry_out(argv, signals, stops, told)
         code = conclude()
     except arguments.Told as asked:
-        return _conclude_text(str(asked))
+        return _end(str(asked).rstrip("\n"), COMPLETE)
     except PodcpError as error:
         told.error = error
         _say(f"error: {error}")
@@ -85,9 +85,14 @@ def _main(argv: Sequence[str], signals: Signals, stops: _Stops) -> int:
         said = printable(f"{type(error).__name__}: {error}")
         _say(f"error: a bug in kubectl-podcp: {said}")
         code = FAILED
+    return _end(told.text(code) if arguments.wants_json(argv[1:]) else None, code)
+
+
+def _end(text: str | None, code: int) -> int:
+    """Print what is left to be told; return the exit code, which may be that of not being able."""
     try:
-        if arguments.wants_json(argv[1:]):
-            _print(told.text(code))
+        if text is not None:
+            _print(text)
         _flush()
     except OutputFailed as error:
         _say(f"error: {error}")
@@ -150,17 +155,6 @@ def _carry_out(
         told.note(results[0], collected)
         return partial(_conclude, results[0], said.quiet, _say)
     return partial(_conclude_all, results, said.quiet, time.monotonic() - began)
-
-
-def _conclude_text(text: str) -> int:
-    """Print what was asked for instead of a copy."""
-    try:
-        _print(text.rstrip("\n"))
-        _flush()
-    except OutputFailed as error:
-        _say(f"error: {error}")
-        return exit_code(error)
-    return COMPLETE
 
 
 def _conclude_rehearsals(rehearsals: Sequence[Rehearsal], told: _Document, quiet: bool) -> int:
