@@ -56,9 +56,7 @@ class Runs:
         self._cluster = cluster
         self._scratch = scratch
         self._pool = ThreadPoolExecutor(AT_ONCE // 2 if cluster.is_real else AT_ONCE)
-        # Daemons serve both protocols; the embedded cluster's Pods serve one each.
-        one = ThreadPoolExecutor(1)
-        self._alone = {"v5": one, "v4": one if cluster.is_real else ThreadPoolExecutor(1)}
+        self._alone = ThreadPoolExecutor(1)
         self._waiting: list[tuple[Entry, str]] = []
         self._futures: dict[str, Future[Results]] = {}
 
@@ -75,12 +73,12 @@ class Runs:
             self._pool.shutdown(wait=True)
             while self._waiting:
                 each = self._waiting.pop(0)
-                self._start(self._alone[each[1]], *each)
+                self._start(self._alone, *each)
         return self._futures[identity(entry, version)].result()
 
     def close(self) -> None:
         """Wait for all."""
-        for pool in (self._pool, *self._alone.values()):
+        for pool in (self._pool, self._alone):
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _start(self, pool: ThreadPoolExecutor, entry: Entry, version: str) -> None:
