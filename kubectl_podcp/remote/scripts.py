@@ -292,6 +292,10 @@ def resolve(path: bytes) -> str:
     return _with_path(path) + 'readlink -f -- "$p"\n'
 
 
+# What GNU tar writes and reads at once, in blocks of 512 bytes: 32 KiB, which is what a node reads
+# of a pipe. tar's own 10 KiB make three messages of that, each of which costs the server, and us.
+_RECORDS = "--blocking-factor=64"
+
 # --- the source ----------------------------------------------------------------------------
 
 # The trap may run between "&" and whatever comes next, so it asks for "$!" itself; "busy" says
@@ -428,7 +432,8 @@ def send(
     # Behind "--" a name may begin with "-"; one that begins with "@" means an archive to bsdtar.
     top = b"./" + source.top if source.top.startswith((b"@", b"-")) else source.top
     facts = f"nonce={nonce}\ndirectory={quote(source.directory)}\ntop={quote(top)}"
-    more = (" -h" if follow else "") + (" --hard-dereference" if apart else "")
+    more = f" {_RECORDS}" if gnu else ""
+    more += (" -h" if follow else "") + (" --hard-dereference" if apart else "")
     if fractions or xattrs:  # other times would be records of which nothing goes on
         more += " --format=pax" + (" --pax-option=delete=atime,delete=ctime" if gnu else "")
     if holes and gnu:
@@ -906,7 +911,7 @@ _OLD = "new= && { ours || { echo 'what had arrived is not there any more' >&2; f
 _OWN = _RECEIVE.replace(_GIVES_AWAY, "gives_away() { return 1; }\n")
 """The same where whoever unpacks is to own all of it."""
 
-_GNU_OPTIONS = "--numeric-owner --delay-directory-restore --warning=no-timestamp"
+_GNU_OPTIONS = f"--numeric-owner {_RECORDS} --delay-directory-restore --warning=no-timestamp"
 
 
 @dataclass(frozen=True, slots=True)
