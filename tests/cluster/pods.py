@@ -148,7 +148,11 @@ def manifests() -> list[dict[str, Any]]:
     for name in ("gnu-0", "busybox-0", "bsdtar-0", "toybox-0"):
         pods[name] = _with_volumes(pods[name], {"/kept": {}})
     pods["gnu-1"] = _with_volumes(
-        pods["gnu-1"], {"/small": {"medium": "Memory", "sizeLimit": "8Mi"}}
+        pods["gnu-1"],
+        {
+            "/small": {"medium": "Memory", "sizeLimit": "8Mi"},
+            "/memory": {"medium": "Memory", "sizeLimit": "1Gi"},
+        },
     )
     pods["notar-0"] = _pod("notar-0", _container("main", "notar"))
     pods["noshell-0"] = _pod("noshell-0", _container("main", "noshell", _SLEEP))
