@@ -89,6 +89,8 @@ def resumption(
     # They may be dozens: a file system may have one time for all that changed within milliseconds.
     if not (whole or part) or len(words(doubtful)) > MOST_WORDS:
         return None
+    # What is staged takes the place of what is up to date: so it is sent, too, unless it is whole.
+    current -= frozenset(staged.names)
     left = remainder(source, whole=frozenset(whole), current=current, part=part)
     return Resumption(left, frozenset(doubtful))
 

@@ -56,6 +56,17 @@ def resumed(source: list[str], staged: list[str], said: str = "0 2000") -> Remai
     return left(listed(TOP, *source, LAST), listed(TOP, *staged, LAST, said=said))
 
 
+def test_what_is_staged_and_up_to_date_since_is_sent() -> None:
+    """What an earlier run left takes its place with all the rest, and is older."""
+    source = listed(TOP, line("top/a"), line("top/b", 7, mtime=1500), line("top/c"), LAST)
+    staged = listed(TOP, line("top/a"), line("top/b"), LAST, said="0 2000")
+    found = resumption(source, staged, frozenset([b"top/a", b"top/b", b"top/c"]))
+    assert found is not None
+    assert found.remainder.whole == {b"top/a"}
+    assert found.remainder.current == {b"top/c"}
+    assert found.remainder.names is not None and b"top/b" in found.remainder.names
+
+
 def left(source: Listing, staged: Listing) -> Remainder | None:
     """What is left of one listing beside another."""
     found = resumption(source, staged)
