@@ -7,7 +7,8 @@ first member. No I/O; one thread at a time. Raises
 :class:`~kubectl_podcp.errors.IncompleteArchive`.
 
 The line ends the file: where it does not stand behind the last byte the file has shrunk, and what
-was taken for its end is the beginning of the archive.
+was taken for its end is the beginning of the archive. Where no archive follows, less may come in
+all than was announced: then the source's trailer says so, behind which the source waits.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from collections.abc import Iterator
 from kubectl_podcp.archive.follower import Event, Follower
 from kubectl_podcp.archive.headers import ZERO_BLOCK, Member, encode, padded
 from kubectl_podcp.errors import IncompleteArchive, printable
+
+_LONGEST_TRAILER = 64
+"""Bytes of the line that ends all that a source sends, and some more."""
 
 
 class Splice:
@@ -41,6 +45,8 @@ class Splice:
         self._line = b"\npodcp-%b rest " % nonce.encode("ascii")
         self._said = b""
         self._missing = len(self._line) + 42  # bytes of the line, of which all have one length
+        self._trailer = re.compile(rb"\npodcp-%b \d+\n\Z" % nonce.encode("ascii"))
+        self._newest = b""  # the end of what came
         self._after = b"\0" * (padded(rest.size) - rest.size) + ZERO_BLOCK * (2 if alone else 0)
 
     def feed(self, data: bytes) -> Iterator[bytes | Event]:
@@ -48,6 +54,12 @@ class Splice:
 
         :raises IncompleteArchive: the file has shrunk.
         """
+        self._newest = (self._newest + data[-_LONGEST_TRAILER:])[-_LONGEST_TRAILER:]
+        yield from self._take(data)
+        if self._missing and self._trailer.search(self._newest):
+            raise self._shorter()
+
+    def _take(self, data: bytes) -> Iterator[bytes | Event]:
         if self._header:
             header, self._header = self._header, b""
             yield from self._follower.feed(header)
@@ -71,7 +83,10 @@ class Splice:
         """Compare what the source says of the file with what it said before."""
         told = re.fullmatch(re.escape(self._line) + rb" *(-?\d*) +(-?\d*)\n", self._said)
         if told is None:
-            raise IncompleteArchive(
-                f"'{printable(self._rest.name)}' became shorter while it was copied"
-            )
+            raise self._shorter()
         self.changed = told.groups() != tuple(b"%d" % each for each in self._listed)
+
+    def _shorter(self) -> IncompleteArchive:
+        return IncompleteArchive(
+            f"'{printable(self._rest.name)}' became shorter while it was copied"
+        )
