@@ -385,8 +385,8 @@ class Attempt:
         """Return the list of names for the source's tar; None where it archives all there is."""
         if self._remainder is None or self._remainder.names is None:
             return None
-        # As in scripts.send: what begins with "@" or "-" would mean something else.
-        prefix = b"./" if self._plan.found.facts.top.startswith((b"@", b"-")) else b""
+        top = self._plan.found.facts.top
+        prefix = scripts.operand(top).removesuffix(top)
         return b"".join(prefix + name + b"\n" for name in self._remainder.names)
 
     def _odd(self) -> tuple[bytes, ...]:

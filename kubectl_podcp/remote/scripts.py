@@ -429,8 +429,7 @@ def send(
     :param holes: whether GNU tar says where files have holes; bsdtar does so unasked.
     :param packed: one of :data:`PACKERS`, which compresses archive and trailer; empty: none does.
     """
-    # Behind "--" a name may begin with "-"; one that begins with "@" means an archive to bsdtar.
-    top = b"./" + source.top if source.top.startswith((b"@", b"-")) else source.top
+    top = operand(source.top)
     facts = f"nonce={nonce}\ndirectory={quote(source.directory)}\ntop={quote(top)}"
     more = f" {_RECORDS}" if gnu else ""
     more += (" -h" if follow else "") + (" --hard-dereference" if apart else "")
@@ -449,6 +448,15 @@ def send(
         read += _TRAILER
     end = (_following(changed) if follow else changed) + 'exit "$rc"\n'
     return facts + told + _SEND + began + steps + read + end
+
+
+def operand(top: bytes) -> bytes:
+    """Return a name as every tar takes it for one, in a list too.
+
+    Behind ``--`` it may begin with ``-``; but ``@`` means an archive to bsdtar, and to GNU tar a
+    line of a list is an option where there is a ``-`` behind white space.
+    """
+    return b"./" + top if top.startswith((b"@", b"-")) or top[:1].isspace() else top
 
 
 def _reads(some: Some | None, step: str, *, gnu: bool) -> tuple[str, str, str]:

@@ -34,7 +34,16 @@ NONCE = "0123456789abcdef" * 2
 STAGE = f".podcp-{NONCE}"
 PATH = PodPath(None, "pod", b"/x")
 TARS = ("gnu", "busybox", "bsdtar", "toybox")
-ODD = [b"newline\nin it", b"-dash", b"quote'\"`$(x)", b"*", b"\xff\xfe not UTF-8", b"@at", b" "]
+ODD = [
+    b"newline\nin it",
+    b"-dash",
+    b"quote'\"`$(x)",
+    b"*",
+    b"\xff\xfe not UTF-8",
+    b"@at",
+    b" ",
+    b" --checkpoint=1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -365,6 +374,26 @@ def test_the_source_sends_names_that_no_list_can_hold(shell: Shell, listed: list
     with tarfile.open(fileobj=io.BytesIO(packed)) as members:
         sent = [os.fsencode(name).removeprefix(b"./") for name in members.getnames()]
     assert sorted(sent) == sorted([*listed, b"tree/in\na list"])
+
+
+@pytest.mark.parametrize("top", [b"-x", b" --checkpoint=1", b"\t-x", b"@x", b" x"])
+def test_a_name_in_a_list_is_no_option(shell: Shell, top: bytes) -> None:
+    """GNU tar looks for options behind the white space with which a line begins."""
+    if shell.name == "busybox":
+        pytest.skip("Debian's busybox takes no list of names")
+    (shell.root / os.fsdecode(b"data/" + top)).write_text("x")
+    names = scripts.operand(top) + b"\n"
+    facts = SourceFacts(b"/data", top, Kind.FILE)
+    some = scripts.Some(None, len(names))
+    process = shell.start(scripts.send(facts, NONCE, some, gnu=shell.name == "gnu"))
+    assert process.stdin and process.stdout
+    process.stdin.write(names)
+    process.stdin.flush()
+    archive = until(process.stdout, f"\npodcp-{NONCE} 0\n".encode())
+    process.stdin.close()
+    process.wait(10)
+    with tarfile.open(fileobj=io.BytesIO(archive)) as members:
+        assert [os.fsencode(each).removeprefix(b"./") for each in members.getnames()] == [top]
 
 
 def test_the_trailer_tells_that_tar_failed(shell: Shell) -> None:
