@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kubectl_podcp.ends import End
-from kubectl_podcp.errors import ConnectionLost, PodcpError, ServerError
+from kubectl_podcp.errors import ConnectionLost, Interrupted, PodcpError, ServerError
 from kubectl_podcp.exec.channels import Closed, Protocol, Status, Stderr, Stdout
 from kubectl_podcp.exec.deadline import Deadline
 from kubectl_podcp.remote import scripts
@@ -113,8 +113,12 @@ def _told(
 def _release(session: Session, stderr: Said) -> None:
     """Let the script end, and note what it still says."""
     deadline = Deadline(ENDING)
-    with suppress(PodcpError, TimeoutError):
+    try:
         session.send_stdin(b"\n")
         while not isinstance(event := session.receive(deadline.remaining()), Status | Closed):
             if isinstance(event, Stderr):
                 stderr.add(event.data)
+    except Interrupted:
+        raise
+    except (PodcpError, TimeoutError):
+        return  # all that counts was said

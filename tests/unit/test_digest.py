@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from kubectl_podcp import digest
 from kubectl_podcp.ends import LocalEnd
-from kubectl_podcp.errors import ServerError
+from kubectl_podcp.errors import ConnectionLost, Interrupted, ServerError
 from kubectl_podcp.paths import Placement
 from kubectl_podcp.remote import scripts
 from kubectl_podcp.remote.scripts import MOST_WORDS, Staging
+from kubectl_podcp.sink import Said
+
+if TYPE_CHECKING:
+    from kubectl_podcp.ends import Session
 
 NONCE = "0123456789abcdef" * 2
 COMMAND = "sha256sum"
@@ -58,3 +63,18 @@ def test_a_command_that_fails_on_what_is_staged_is_an_error(tmp_path: Path) -> N
     (tmp_path / staging.name.decode() / "tree/file").touch()
     with pytest.raises(ServerError, match="did not read all of its files"):
         list(digest.of_staged(LocalEnd(), staging, 4, "false"))
+
+
+def test_a_signal_while_a_session_ends_is_heard() -> None:
+    """Whatever else comes there is of no account: what counts was said."""
+
+    class Ending:
+        def __init__(self, error: BaseException) -> None:
+            self.error = error
+
+        def send_stdin(self, *_: bytes) -> None:
+            raise self.error
+
+    digest._release(cast("Session", Ending(ConnectionLost("gone"))), Said())
+    with pytest.raises(Interrupted):
+        digest._release(cast("Session", Ending(Interrupted(2))), Said())
