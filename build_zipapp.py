@@ -162,6 +162,12 @@ if sys.version_info < (3, 10):
     )
     sys.exit(1)
 
+# Ctrl-C while all this is imported ends the process, as it would any other: without a traceback.
+import signal
+
+if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 # What is installed beside this Python must not mix with what is in this file: kubernetes.config
 # imports google.auth where it finds it, and that one brings a requests of unknown age.
 sys.path[1:] = [p for p in sys.path[1:] if "site-packages" not in p and "dist-packages" not in p]

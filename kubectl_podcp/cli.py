@@ -64,8 +64,12 @@ def main(argv: Sequence[str], *, for_good: bool = False) -> int:
     :param for_good: whether the process ends with it.
     """
     stops = _Stops()
-    with Signals(stops, for_good=for_good) as signals:
-        return _main(argv, signals, stops)
+    try:
+        with Signals(stops, for_good=for_good) as signals:
+            return _main(argv, signals, stops)
+    except Interrupted as error:  # before anything had begun
+        _say(f"error: {error}")
+        return exit_code(error)
 
 
 def _main(argv: Sequence[str], signals: Signals, stops: _Stops) -> int:

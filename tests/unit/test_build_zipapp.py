@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -337,6 +338,19 @@ def test_what_run_returns_is_the_exit_status(
 ) -> None:
     """A number as it is, None for 0."""
     assert run(sys.executable, small_file, *arguments).returncode == status
+
+
+def test_ctrl_c_while_it_is_imported_shows_no_traceback(one_file: Path) -> None:
+    program = (
+        "import os, runpy, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'kubectl_podcp.cli': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        f"runpy.run_path({str(one_file)!r}, run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
 
 
 def test_what_is_installed_beside_python_stays_outside(small_file: Path, tmp_path: Path) -> None:

@@ -431,6 +431,15 @@ def test_a_signal_ends_the_copy(
     assert capsys.readouterr() == ("", "error: interrupted\n")
 
 
+def test_a_signal_before_anything_has_begun(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Between the handlers' installation and what hears them."""
+    monkeypatch.setattr(cli, "_Document", lambda: signal.raise_signal(signal.SIGINT))
+    assert run(*WORDS) == 130
+    assert capsys.readouterr() == ("", "error: interrupted\n")
+
+
 @pytest.mark.parametrize("number", [*SIGNALS, signal.SIGALRM])
 def test_a_signal_ends_a_wait_that_it_does_not_interrupt(
     number: signal.Signals, copying: Copying
