@@ -15,6 +15,8 @@ from kubectl_podcp.ends import End
 from kubectl_podcp.errors import ConnectionLost, Interrupted, PodcpError, ServerError
 from kubectl_podcp.exec.channels import Closed, Protocol, Status, Stderr, Stdout
 from kubectl_podcp.exec.deadline import Deadline
+from kubectl_podcp.paths import SourceFacts
+from kubectl_podcp.remainder import Part
 from kubectl_podcp.remote import scripts
 from kubectl_podcp.remote.digests import Digests
 from kubectl_podcp.remote.feed import MESSAGE
@@ -60,6 +62,20 @@ def of_staged(end: End, staging: Staging, size: int, sha256: str) -> Iterator[tu
     yield from _told(end, scripts.digests_of_staged(staging, nonce, sha256), digests, size)
     if digests.code:
         raise ServerError(f"{end} did not read all of its files")
+
+
+def of_prefix(end: End, facts: SourceFacts, part: Part, sha256: str) -> bytes:
+    """Return the digest of so much of one of the source's files; empty where it cannot be read."""
+    nonce = os.urandom(16).hex()
+    script = scripts.digest_of_prefix(facts, part.name, part.size, nonce, sha256)
+    return dict(_told(end, script, Digests(nonce), part.size)).get(part.name, b"")
+
+
+def of_set_aside(end: End, staging: Staging, part: Part, sha256: str) -> bytes:
+    """Set the part of a staged file aside; return its digest, empty where it cannot be read."""
+    nonce = os.urandom(16).hex()
+    script = scripts.set_aside(staging, part.name, part.size, nonce, sha256)
+    return dict(_told(end, script, Digests(nonce), part.size)).get(part.name, b"")
 
 
 def portions(all_names: Iterable[bytes]) -> Iterator[list[bytes]]:

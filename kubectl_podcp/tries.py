@@ -20,7 +20,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
-from kubectl_podcp import compare, paths, resume, streaming
+from kubectl_podcp import compare, digest, paths, resume, streaming
 from kubectl_podcp import plan as plans
 from kubectl_podcp.archive.follower import OneHole
 from kubectl_podcp.attempt import Attempt, Delivered
@@ -62,9 +62,6 @@ log = logging.getLogger(__name__)
 
 SWEEP_TIMEOUT = 5.0
 """Seconds for removing what a failed copy left."""
-
-DIGEST_TIMEOUT = 600.0
-"""Seconds for reading a big file's beginning, from a slow disk."""
 
 COMMIT_TIMEOUT = 600.0
 """Seconds for joining a file's parts and putting the copy in its place."""
@@ -540,18 +537,12 @@ class Tries:
 
     def _same_prefix(self, part: Part) -> bool:
         """Set the part aside; return whether the source's file still begins with it."""
-        plan = self._plan
-        said, answered = plans.both(
-            lambda: plan.source.ask(
-                scripts.digest_of_prefix(plan.found.facts, part.name, part.size, plan.found.sha256),
-                DIGEST_TIMEOUT,
-            ),
-            lambda: plan.target.run(
-                scripts.set_aside(self._staging, part.name, part.size, plan.there.sha256),
-                DIGEST_TIMEOUT,
-            ),
+        plan, facts = self._plan, self._plan.found.facts
+        here, there = plans.both(
+            lambda: digest.of_prefix(plan.source, facts, part, plan.found.sha256),
+            lambda: digest.of_set_aside(plan.target, self._staging, part, plan.there.sha256),
         )
-        return said[:64] == answered[:64] and re.fullmatch(rb"[0-9a-f]{64}", said[:64]) is not None
+        return here == there != b""
 
     def _may_be_placed(self) -> bool:
         """Whether somebody may be moving what is staged to its place."""

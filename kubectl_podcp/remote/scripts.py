@@ -1375,24 +1375,13 @@ def list_target(staging: Staging, nonce: str) -> str:
     return f"nonce={nonce}\n" + _staged(staging) + _LIST + _LIST_TARGET
 
 
-def digest_of_prefix(source: SourceFacts, name: bytes, size: int, sha256: str) -> str:
-    """Say the SHA-256 of the first ``size`` bytes of the source's file ``name``.
-
-    :param sha256: one of :data:`SHA256`.
-    """
-    return (
-        f"directory={quote(source.directory)}\nfile={quote(b'./' + name)}"
-        + _HEAD
-        + f'cd -P -- "$directory" && head -c {size} -- "$file" | {sha256}\n'
-    )
-
-
 _SET_ASIDE = (
     _HEAD
     + r"""cd -P -- "$directory/$stage" || exit 1
-truncate -s "$size" "$file" && mv -- "$file" "$stage-part" || exit 1
+part=$stage-part
+truncate -s "$size" "$file" && mv -- "$file" "$part" || exit 1
 printf %s "$file" >"$stage-name"
-$sha256 <"$stage-part"
+directory=.
 """
 )
 
@@ -1407,21 +1396,12 @@ def spoil(staging: Staging, size: int) -> str:
     return _staged(staging) + _HEAD + touch
 
 
-def set_aside(staging: Staging, name: bytes, size: int, sha256: str) -> str:
-    """Keep the first ``size`` bytes of the staged file ``name`` as the part to which a rest will
-    be joined; say their SHA-256.
-
-    :param sha256: one of :data:`SHA256`.
-    """
-    told = f"file={quote(b'./' + name)}\nsize={size}\nsha256={quote(sha256.encode())}\n"
-    return told + _staged(staging) + _SET_ASIDE
-
-
 # --- verification --------------------------------------------------------------------------
 # A record is the nonce, then a digest and a name, or "many" and a line with both for each of many
 # files. Those the command writes itself. Some commands escape some names: where there are such,
-# each file goes to its stdin. A file that its owner may not read is made readable meanwhile. All
-# goes through cat: when the watcher ends that, whoever writes next ends.
+# each file goes to its stdin. A file that its owner may not read is made readable meanwhile. What
+# reads a large file writes nothing for minutes, and would not hear that nobody listens any more: so
+# the shell ends all that it, and what it started, has started.
 
 _SAY = r"""
 nl='
@@ -1444,6 +1424,23 @@ esac
 
 _DIGESTS = r"""
 export nonce sha256
+offspring() {
+  all=" $$ " more=1
+  while [ "$more" ]; do
+    more=
+    for p in /proc/[0-9]*; do
+      p=${p#/proc/}
+      case $all in *" $p "*) continue ;; esac
+      while read -r key value; do
+        case $key in
+          PPid:) case $all in *" $value "*) all="$all$p "; more=1 ;; esac; break ;;
+        esac
+      done <"/proc/$p/status"
+    done 2>/dev/null
+  done
+  echo "${all# $$ }"
+}
+trap 'kill -9 ${busy:+$!} $watcher $(offspring) 2>/dev/null; exit 143' TERM
 %s
 watch
 busy=1
@@ -1453,9 +1450,40 @@ busy=
 wait "$watcher"
 """
 
+_PREFIX = """h=$(head -c "$size" -- "${part:-$file}" | $sha256) &&
+  printf '%s %s  %s\\n' "$nonce" "${h%% *}" "$file\""""
 _NAMED = 'eval "sh -c \\"\\$say\\" all $words"'
 _FOUND = r"""find "./$top" -type f -perm -400 -exec sh -c "$say" all {} + \
     -o -type f -exec sh -c "$say" locked {} +"""
+
+
+def digest_of_prefix(source: SourceFacts, name: bytes, size: int, nonce: str, sha256: str) -> str:
+    """Say the SHA-256 of the first ``size`` bytes of the source's file ``name``; wait for a line.
+
+    :param sha256: one of :data:`SHA256`.
+    """
+    return (
+        f"nonce={nonce}\nsha256={quote(sha256.encode())}\nsize={size}\npart=\n"
+        f"directory={quote(source.directory)}\nfile={quote(b'./' + name)}"
+        + _SEND
+        + _DIGESTS % ("", _PREFIX)
+    )
+
+
+def set_aside(staging: Staging, name: bytes, size: int, nonce: str, sha256: str) -> str:
+    """Keep the first ``size`` bytes of the staged file ``name`` as the part to which a rest will
+    be joined; say their SHA-256; wait for a line.
+
+    :param sha256: one of :data:`SHA256`.
+    """
+    return (
+        f"nonce={nonce}\nsha256={quote(sha256.encode())}\nsize={size}\n"
+        f"file={quote(b'./' + name)}\n"
+        + _staged(staging)
+        + _SET_ASIDE
+        + _SEND
+        + _DIGESTS % ("", _PREFIX)
+    )
 
 
 def digests_of_staged(staging: Staging, nonce: str, sha256: str) -> str:

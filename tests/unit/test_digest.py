@@ -11,7 +11,8 @@ import pytest
 from kubectl_podcp import digest
 from kubectl_podcp.ends import LocalEnd
 from kubectl_podcp.errors import ConnectionLost, Interrupted, ServerError
-from kubectl_podcp.paths import Placement
+from kubectl_podcp.paths import Kind, Placement, SourceFacts
+from kubectl_podcp.remainder import Part
 from kubectl_podcp.remote import scripts
 from kubectl_podcp.remote.scripts import MOST_WORDS, Staging
 from kubectl_podcp.sink import Said
@@ -63,6 +64,26 @@ def test_a_command_that_fails_on_what_is_staged_is_an_error(tmp_path: Path) -> N
     (tmp_path / staging.name.decode() / "tree/file").touch()
     with pytest.raises(ServerError, match="did not read all of its files"):
         list(digest.of_staged(LocalEnd(), staging, 4, "false"))
+
+
+def test_the_beginnings_of_a_file_are_compared(tmp_path: Path) -> None:
+    """At the source it stays as it is; at the destination so much of it is set aside."""
+    part = Part(b"tree/a\\file", 5)
+    staging = Staging(Placement(bytes(tmp_path), b"tree"), NONCE, b"tree", place=False)
+    here, there = tmp_path / part.name.decode(), tmp_path / staging.name.decode()
+    for directory in (tmp_path, there):
+        (directory / "tree").mkdir(parents=True)
+        (directory / part.name.decode()).write_bytes(b"12345 and more")
+    facts = SourceFacts(bytes(tmp_path), b"tree", Kind.DIRECTORY)
+    wanted = hashlib.sha256(b"12345").digest()
+    assert digest.of_prefix(LocalEnd(), facts, part, COMMAND) == wanted
+    assert digest.of_set_aside(LocalEnd(), staging, part, COMMAND) == wanted
+    assert here.read_bytes() == b"12345 and more"
+    assert (there / f"{there.name}-part").read_bytes() == b"12345"
+    assert not (there / "tree/a\\file").exists()
+    gone = Part(b"tree/none", 5)
+    assert digest.of_prefix(LocalEnd(), facts, gone, COMMAND) != wanted
+    assert digest.of_set_aside(LocalEnd(), staging, gone, COMMAND) != wanted
 
 
 def test_a_signal_while_a_session_ends_is_heard() -> None:

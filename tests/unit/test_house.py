@@ -61,7 +61,7 @@ ARROWS = {
     "arguments": "_version bandwidth errors fidelity hints lists modes overrides paths request",
     "sink": "archive bandwidth errors exec remote",
     "relay": "archive errors exec remote sink",
-    "digest": "ends errors exec remote sink",
+    "digest": "ends errors exec paths remainder remote sink",
     "compare": "digest ends errors paths plan remote update",
     "verify": "archive digest errors plan remainder remote report",
     "attempt": "archive bandwidth changes compression ends errors exec fidelity modes plan relay "
@@ -70,8 +70,8 @@ ARROWS = {
     "relay remote request sink standard",
     "rehearsal": "attempt ends errors exec paths plan",
     "overwriting": "errors paths remote request update",
-    "tries": "archive attempt compare errors fidelity logs overwriting paths plan relay remainder "
-    "remote report resume selection sink standard streaming update verify",
+    "tries": "archive attempt compare digest errors fidelity logs overwriting paths plan relay "
+    "remainder remote report resume selection sink standard streaming update verify",
     "copy": "cluster plan rehearsal report request streaming tries",
     "sources": "cluster copy ends errors globs paths plan request",
     "fanout": "attempt cluster copy errors paths plan rehearsal report request sources tries",

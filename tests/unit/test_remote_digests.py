@@ -7,11 +7,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from kubectl_podcp.paths import Placement, PodPath
+from kubectl_podcp.paths import Kind, Placement, PodPath, SourceFacts
 from kubectl_podcp.remote import probe, scripts
 from kubectl_podcp.remote.digests import Digests
 from kubectl_podcp.remote.scripts import Staging
@@ -274,3 +275,41 @@ def test_without_its_end_it_has_no_code(step: int) -> None:
     """And what came last may not be whole."""
     assert read(NONCE.encode() + b" " + LINE, step=step) == ({}, None)
     assert read(NONCE.encode() + b" end 0", step=step) == ({}, None)
+
+
+# --- the end of the client -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_what_reads_a_file_ends_when_the_client_is_gone(shell: Shell, named: bool) -> None:
+    """It writes nothing for as long as that takes, so that no pipe tells it."""
+    (shell.root / "data/tree").mkdir()
+    os.mkfifo(shell.root / "data/tree/slow")
+    words = scripts.words([b"tree/slow"]) if named else b""
+    if named:
+        script = scripts.digests_of_named(b"/data", NONCE, command(shell), len(words))
+    else:
+        facts = SourceFacts(b"/data", b"tree", Kind.DIRECTORY)
+        script = scripts.digest_of_prefix(facts, b"tree/slow", 9, NONCE, command(shell))
+    with started(shell, script) as process:
+        assert process.stdin
+        process.stdin.write(words)
+        process.stdin.flush()
+        slow = os.open(shell.root / "data/tree/slow", os.O_WRONLY)  # when somebody reads it
+        process.stdin.close()
+        process.wait(10)
+        until(lambda: not shell.processes())
+        os.close(slow)
+
+
+@contextmanager
+def started(shell: Shell, script: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a script where there is a /proc, as in any container."""
+    mount = 'mkdir -p "$1/proc" && mount --rbind /proc "$1/proc" && shift && exec "$@"'
+    words = ["unshare", "--mount", "sh", "-c", mount, "sh", str(shell.root)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([*words, *shell.command(script)], **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
