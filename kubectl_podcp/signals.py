@@ -8,15 +8,18 @@ Python notes a signal when it comes, and calls the handler before the main threa
 that thread was about to wait, it sleeps over the note, and where the system handed the signal to
 another thread, nothing ends the wait either. So a thread of ours is told of each signal, too
 (``signal.set_wakeup_fd``), and wakes the main thread until it has looked.
+
+While the main thread imports, an exception could leave the lock that all imports share held for
+ever, or be swallowed where Python calls back. So a signal that comes then is sent once more.
 """
 
 from __future__ import annotations
 
-import atexit
 import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
@@ -42,6 +45,8 @@ class Signals:
         self._stops = stops
         self._for_good = for_good
         self._is_over = self._is_heard = False
+        self._is_watched = False  # whether there is somebody who sends a signal once more
+        self._put_off: int | None = None
         self._is_read = True
         # The main thread's handler says that it has looked, where another handler may end it at
         # any step by an exception: with an Event, whose lock would then be held for ever.
@@ -64,7 +69,7 @@ class Signals:
         _traceback: TracebackType | None,
     ) -> None:
         if self._for_good:
-            atexit.register(self._ignore)
+            self._ignore()
             return
         for number, handler in self._before.items():
             signal.signal(number, handler)
@@ -101,8 +106,10 @@ class Signals:
         thread = threading.Thread(target=self._watch, args=(alarm,), name="signals", daemon=True)
         try:
             thread.start()
+            self._is_watched = True
             yield
         finally:
+            self._is_watched = False
             signal.set_wakeup_fd(before)
             os.close(writer)
             if thread.ident is not None:
@@ -114,6 +121,10 @@ class Signals:
                 # Not for SIGPIPE, which is what wakes, nor what a write to a broken pipe gives.
                 if any(number != signal.SIGPIPE for number in numbers):
                     self._wake()
+                if (number := self._put_off) is not None:
+                    self._put_off = None
+                    time.sleep(AGAIN)
+                    signal.pthread_kill(threading.main_thread().ident or 0, number)
 
     def _wake(self) -> None:
         """Send the main thread SIGPIPE until it has looked at the signals that came; where somebody
@@ -127,12 +138,15 @@ class Signals:
             with suppress(queue.Empty):
                 self._looked.get(timeout=AGAIN)
 
-    def _interrupt(self, number: int, _frame: FrameType | None) -> None:
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGPIPE:
             self._looks += 1
             self._looked.put(None)
         is_ours = number != signal.SIGPIPE or not (self._is_read or self._is_over)
         if self._is_heard or not is_ours:
+            return
+        if self._is_watched and _imports(frame):
+            self._put_off = number
             return
         self._is_heard = True
         for each in self._before:
@@ -147,6 +161,15 @@ class Signals:
     def _ignore(self) -> None:
         for number in self._before:
             signal.signal(number, signal.SIG_IGN)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether what is interrupted is at work for an import statement."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _end_at_once(number: int, _frame: FrameType | None) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 import sys
+import threading
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import pytest
+
+from kubectl_podcp.errors import Interrupted
 from kubectl_podcp.signals import Signals
-from tests.unit.peers import Background, until
+from tests.unit.peers import SECONDS, Background, until
 
 
 class Other(Exception):
@@ -53,3 +59,19 @@ def test_a_handler_that_another_one_ends_leaves_nothing_locked() -> None:
     while is_woken_after(step):
         step += 1
     assert step > 20
+
+
+def test_a_signal_while_something_is_imported_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There an exception could be swallowed, and leave the lock of all imports held."""
+    (tmp_path / "interrupted_meanwhile.py").write_text(
+        "import signal\nsignal.raise_signal(signal.SIGTERM)\nis_whole = True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with Signals(lambda: None) as signals, signals.heard():
+        module = importlib.import_module("interrupted_meanwhile")
+        assert module.is_whole
+        with pytest.raises(Interrupted) as caught:
+            threading.Event().wait(SECONDS)
+    assert caught.value.signum == signal.SIGTERM
