@@ -478,8 +478,15 @@ class Tries:
             self._plan.found.facts.top,
             mounts=tuple(each for each in self._plan.there.mounts if each.startswith(below)),
             options=" --xattrs" if XATTR in preserve and tar is probe.Tar.GNU else "",
-            pax=bool(preserve & {FRACTIONS, XATTR}) and tar in probe.PAX_TARS,
+            writing=self._told_to_write(),
         )
+
+    def _told_to_write(self) -> str:
+        """Return what the destination's tar is told where it takes files to another mount."""
+        tar = self._plan.there.tar
+        has_pax = tar in probe.PAX_TARS and self._plan.request.preserve & {FRACTIONS, XATTR}
+        unquoted = scripts.UNQUOTED if tar is probe.Tar.GNU else ""
+        return (" --format=pax" if has_pax else "") + unquoted
 
     def _clear_leftovers(self) -> None:
         """Remove what copies to this very target left, whose client and shell are gone."""

@@ -296,6 +296,9 @@ def resolve(path: bytes) -> str:
 # of a pipe. tar's own 10 KiB make three messages of that, each of which costs the server, and us.
 _RECORDS = "--blocking-factor=64"
 
+UNQUOTED = " --no-unquote"
+"""Keeps GNU tar from taking a backslash in a name that it is given for an escape."""
+
 # --- the source ----------------------------------------------------------------------------
 
 # The trap may run between "&" and whatever comes next, so it asks for "$!" itself; "busy" says
@@ -319,8 +322,7 @@ _READ_ALL = 'tar cf - --numeric-owner -- "$top" </dev/null 3<&-'
 _READ_REST = 'tail -c +"$from" -- "$file" </dev/null 3<&- | head -c "$size" 3<&-'
 
 _READ_NAMES = (
-    'printf %s "$names" | '
-    'tar cf - --numeric-owner --no-recursion $unquoted ${names:+-T -} "$@" 3<&-'
+    'printf %s "$names" | tar cf - --numeric-owner --no-recursion ${names:+-T -} "$@" 3<&-'
 )
 
 # It may have shrunk, and no pipe says so: then this line does not stand where it should. And it may
@@ -421,7 +423,7 @@ def send(
     the shell say which files and directories have a time since it began, or a little before, and a
     second one lets it end.
 
-    :param gnu: whether ``tar`` there is GNU tar, which takes backslashes in a list for escapes.
+    :param gnu: whether ``tar`` there is GNU tar, which takes backslashes in names for escapes.
     :param follow: whether symbolic links are archived as what they lead to.
     :param apart: whether each name of a file is archived as a file of its own; GNU tar alone can.
     :param fractions: whether times have fractions: in pax format, of GNU tar and bsdtar.
@@ -431,7 +433,7 @@ def send(
     """
     top = operand(source.top)
     facts = f"nonce={nonce}\ndirectory={quote(source.directory)}\ntop={quote(top)}"
-    more = f" {_RECORDS}" if gnu else ""
+    more = f" {_RECORDS}{UNQUOTED}" if gnu else ""
     more += (" -h" if follow else "") + (" --hard-dereference" if apart else "")
     if fractions or xattrs:  # other times would be records of which nothing goes on
         more += " --format=pax" + (" --pax-option=delete=atime,delete=ctime" if gnu else "")
@@ -440,7 +442,7 @@ def send(
     if xattrs and gnu:  # bsdtar does so unasked
         more += " --xattrs --xattrs-include='user.*'"
     began, changed = ("", "") if gnu else ("began=$(date +%s)\n", _CHANGED)
-    told, steps, read = _reads(some, "{}\n" if packed else _BUSY, gnu=gnu)
+    told, steps, read = _reads(some, "{}\n" if packed else _BUSY)
     read = read.replace("--numeric-owner", "--numeric-owner" + more)
     if packed:
         read = _PACKED_STREAM.replace("@READ\n", read).replace("@PACKER", PACKERS[packed])
@@ -459,7 +461,7 @@ def operand(top: bytes) -> bytes:
     return b"./" + top if top.startswith((b"@", b"-")) or top[:1].isspace() else top
 
 
-def _reads(some: Some | None, step: str, *, gnu: bool) -> tuple[str, str, str]:
+def _reads(some: Some | None, step: str) -> tuple[str, str, str]:
     """Return what is told, what is done first, and the commands whose output is the stream.
 
     :param step: how one that reads is written, for ``str.format``.
@@ -474,7 +476,7 @@ def _reads(some: Some | None, step: str, *, gnu: bool) -> tuple[str, str, str]:
     if some.names is None:
         read += step.format(_READ_ALL)
     elif some.names or some.odd:
-        told += f"\nunquoted={'--no-unquote' if gnu else ''}\nodd={_words(some.odd)}"
+        told += f"\nodd={_words(some.odd)}"
         steps += (
             f'names=$(head -c {some.names} <&3; echo .)\nnames=${{names%.}}\neval "set -- $odd"\n'
         )
@@ -721,7 +723,7 @@ across() {
   rm -f -- "$sent"
   for e; do shift; set -- "$@" "./${e##*/}"; done
   [ "$(id -u)" = 0 ] && o= || o=-o
-  { ( cd -- "$from" && exec tar cf - --numeric-owner@PAX "$@" ) && >"$sent"; } |
+  { ( cd -- "$from" && exec tar cf - --numeric-owner@WRITING "$@" ) && >"$sent"; } |
   ( cd -- "$to/$stage" && exec tar xpf -@OPTIONS $o ) && [ -e "$sent" ] || {
     rm -rf -- "$to/$stage"
     return 1
@@ -933,7 +935,7 @@ class Staging:
     :ivar again: whether a try before has made it: then it must be there, and be ours.
     :ivar mounts: paths below the target at which something else is mounted.
     :ivar options: what else ``tar`` there is told, whether it reads or writes.
-    :ivar pax: whether files have what only an archive in pax format carries.
+    :ivar writing: what it is told besides where it writes.
     """
 
     placement: Placement
@@ -944,7 +946,7 @@ class Staging:
     again: bool = False
     mounts: tuple[bytes, ...] = ()
     options: str = ""
-    pax: bool = False
+    writing: str = ""
 
     @property
     def name(self) -> bytes:
@@ -1020,8 +1022,8 @@ def _place(staging: Staging, how: dict[str, str] = _REPLACING) -> str:
     outermost = [each for each in mounts if not any(each.startswith(m + b"/") for m in mounts)]
     exactly = "|".join(quote(root + mount) for mount in mounts)
     below = "|".join(f"{quote(root + mount)}|{quote(root + mount)}/*" for mount in outermost)
-    pax = staging.options + (" --format=pax" if staging.pax else "")
-    template = template.replace("@PAX", pax).replace("@OPTIONS", staging.options)
+    writing = staging.options + staging.writing
+    template = template.replace("@WRITING", writing).replace("@OPTIONS", staging.options)
     return template.replace("@MOUNTS", exactly).replace("@BELOW", below)
 
 
