@@ -114,7 +114,6 @@ class Tries:
         self._last: Attempt | None = None
         self._placed: int | None = NOT_PLACED  # how that ended; None: not known
         self._in_doubt = False  # whether an attempt before may have placed it
-        self._has_staged = False  # whether there is something to go on from
         self._unswept: list[Staging] = []  # what attempts before have left
         self._current: Current | None = None  # what was up to date before the first attempt
         self._reads_all = False  # whether the user was told so
@@ -124,6 +123,7 @@ class Tries:
         self._overwriting = Overwriting(plan.request, plan.found.facts.top)
         self._staging = self._new_staging(kept=plan.request.partial)
         self._look_first = plan.request.partial and self._staging.name in plan.there.leftovers
+        self._has_staged = self._look_first  # whether there is something to go on from
         # Whether what is staged may be of another source, or another run, and must be compared:
         # until the end, for what differs stays there until it is sent.
         self._doubts = plan.request.partial
@@ -606,12 +606,12 @@ class Tries:
 
         :param kept: whether it may be kept.
         """
-        if self._last is None:
-            return self._sweep()
         if kept and self._plan.request.partial and self._has_staged and not self._may_be_placed():
             stage = self._path(self._staging)
             said = f"what arrived is kept in {stage}: the same command goes on from there"
             return [said, *self._sweep()]
+        if self._last is None:
+            return self._sweep()
         # A shell that has all of it may be about to move it: so it is given time, as where it
         # removes the folder by itself, and the folder is not taken away under it.
         keep = self._staging.keep and not self._may_be_placed()

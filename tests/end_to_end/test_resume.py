@@ -16,7 +16,8 @@ from tests.end_to_end.conftest import TARS, ClusterUnderTest, Copied
 from tests.end_to_end.doctor import doctored
 from tests.end_to_end.pods import BUSYBOX
 from tests.end_to_end.report import Report
-from tests.loopback.faults import CutStdout, runs
+from tests.loopback import statuses, web
+from tests.loopback.faults import CutStdout, Refuse, runs
 from tests.loopback.server import Server
 
 SEED = 20_240_229
@@ -262,6 +263,16 @@ def test_a_later_run_goes_on_with_nothing_but_what_the_source_has(
     assert "begins anew" in done.complete().stderr
     assert trees.look(destination, "/srv", "tree") == trees.look(source, "/data", "tree")
     assert destination.names("/srv") == ["tree"]
+
+
+def test_what_is_kept_is_named_whatever_fails_first(
+    cluster: ClusterUnderTest, server: Server, tmp_path: Path
+) -> None:
+    left_by_another_run(cluster, "v5", tmp_path)
+    forbidden = web.json_response(statuses.refusal(403, "Forbidden", "not any more"), 403)
+    server.inject("gnu-1", Refuse(forbidden), command=runs(" listed "))
+    done = cluster.copy("v5", "--partial", "gnu-0:/data/tree", "gnu-1:/srv")
+    assert "what arrived is kept in /srv/.podcp-" in done.failed(4).stderr
 
 
 @pytest.mark.parametrize("options", [(), ("--verify",), ("--partial",)], ids=" ".join)
