@@ -142,9 +142,43 @@ _TOKEN = re.compile(
 )
 
 
+_CROSSING, _STAR = 0, 1
+"""What stands for as much as it needs: ``**/``, and in what is behind it ``*``."""
+
+_GAPS = {_CROSSING: rb"(?:.*?/)??", _STAR: rb"[^/]*?"}
+
+
+class _Form:
+    """A regular expression while it is written, which no name takes long to be matched with.
+
+    Whoever chooses a name could otherwise let several stars be tried in all the ways that there
+    are. One way is enough: a star stands for as little as lets what is behind it match, up to the
+    next star or the next ``/``, and a ``**/`` for as little as lets what is behind it match up to
+    the next ``**/``. So each is a group that is never entered again, which Python before 3.11
+    spells as a lookahead and what it has found.
+    """
+
+    def __init__(self) -> None:
+        self.text = b""
+        self._begun = 0
+        self._open: list[tuple[int, int]] = []
+
+    def begin(self, gap: int) -> None:
+        """Let anything stand here, as far as ``gap`` goes."""
+        self.end(gap)
+        self._begun += 1
+        self._open.append((gap, self._begun))
+        self.text += b"(?=(?P<g%d>" % self._begun + _GAPS[gap]
+
+    def end(self, gap: int) -> None:
+        """What was begun with ``gap``, or within that, has found its end."""
+        while self._open and self._open[-1][0] >= gap:
+            self.text += b"))(?P=g%d)" % self._open.pop()[1]
+
+
 def _form(text: bytes) -> bytes | None:
     """Return the regular expression of a pattern; None where it can match nothing."""
-    form, at = b"", 0
+    form, at = _Form(), 0
     while at < len(text):
         token = _TOKEN.match(text, at)
         if token is None:  # a backslash, and nothing behind it
@@ -153,20 +187,27 @@ def _form(text: bytes) -> bytes | None:
         if token["stars"]:
             crosses = len(token["stars"]) > 1 and (not before or before.endswith(b"/"))
             if crosses and text[at : at + 1] == b"/":
-                form += b"(?:.*/)?"
+                form.begin(_CROSSING)
                 at += 1
+            elif crosses and at == len(text):
+                form.text += b".*"
             else:
-                form += b".*" if crosses and at == len(text) else b"[^/]*"
+                form.begin(_STAR)
         elif token["any"]:
-            form += b"[^/]"
+            form.text += b"[^/]"
         elif token["open"]:
             found = _bracket(text, at)
             if found is None:
                 return None
-            form, at = form + found[0], found[1]
+            form.text, at = form.text + found[0], found[1]
         else:
-            form += re.escape(token["escaped"] or token["plain"])
-    return form
+            one = token["escaped"] or token["plain"]
+            form.text += re.escape(one)
+            if one == b"/":
+                form.end(_STAR)
+    form.text += rb"\Z"
+    form.end(_CROSSING)
+    return form.text
 
 
 def _bracket(text: bytes, at: int) -> tuple[bytes, int] | None:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,9 @@ def out(*patterns: bytes, path: bytes, is_directory: bool = False) -> bool:
         (b"a/**", b"a/b a/b/c", b"a b"),
         (b"a/**/b", b"a/b a/x/b a/x/y/b", b"ab a/xb"),
         (b"a**b", b"ab axb", b"a/b"),
+        (b"*a*b", b"ab aab xaabab", b"ba aba"),
+        (b"a*/b*c/d", b"a/bc/d ax/bcc/d", b"a/b/c/d ax/bc/x"),
+        (b"**/a*/**/b", b"a/b x/ax/y/z/b", b"a/bx b"),
         (b"?", b"a d/a", b"ab"),
         (b"[a-c]x", b"ax cx", b"dx"),
         (b"[!a]x", b"bx", b"ax"),
@@ -85,6 +89,23 @@ def test_what_is_remembered_is_bounded_and_right() -> None:
         path = b"d%d/x" % number
         assert patterns.leave_out(path, is_directory=False) == path.startswith(b"d1")
         assert len(patterns._known) <= ignore._MOST_CACHED
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        (b"*-*-*-*-*.log", b"-" * 500),
+        (b"*?*?*?*?*x", b"-" * 500),
+        (b"x/*-*-*-*-*/y", b"x/" + b"-" * 500),
+        (b"**/-/**/-/**/-/**/-/**/-/x", b"-/" * 500),
+        (b"**/*-*-*/*-*-*/**/*-*-*/x/**", (b"-" * 50 + b"/") * 50),
+    ],
+)
+def test_no_name_takes_long(pattern: bytes, name: bytes) -> None:
+    """Whoever chooses it: while a name is looked at, nothing else is heard."""
+    began = time.process_time()
+    assert not out(pattern, path=name)
+    assert time.process_time() - began < 1
 
 
 def test_the_lines_of_a_file() -> None:
