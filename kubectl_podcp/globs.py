@@ -61,6 +61,8 @@ def expand(end: PodEnd, path: PodPath) -> list[Path]:
                 f"{path} does not stand for '{printable(name)}', which the shell there said",
                 advice="name the files one by one, and mistrust that container",
             )
+    if not directory:  # a file may be called "~", which stands for the home folder in what is typed
+        names = [b"./" + name if name.startswith(b"~") else name for name in names]
     return [replace(path, pod=end.pod.name, kind="", path=directory + name) for name in names]
 
 

@@ -96,6 +96,19 @@ def test_in_the_home_folder_too(shell: Shell) -> None:
     assert expanded(shell, b"~/x*") == [b"~/x1"]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "path"), [(b"?", b"./~"), (b"[~]", b"./~"), (b"*/x", b"./~/x"), (b"~*", b"./~")]
+)
+def test_a_file_that_is_called_like_the_home_folder_is_not_it(
+    shell: Shell, pattern: bytes, path: bytes
+) -> None:
+    (shell.fresh("root") / "x").touch()
+    put(shell, b"~/x")
+    assert expanded(shell, pattern) == [path]
+    found = shell.run(f"cd /data\n{scripts.probe_source(path)}").stdout
+    assert f"directory=/data{'/~' * path.endswith(b'x')}\0".encode() in found
+
+
 @pytest.mark.parametrize("name", ODD)
 def test_odd_names_come_out_as_they_are(shell: Shell, name: bytes) -> None:
     """All but the wildcards is quoted, and a name that has some is meant itself."""
