@@ -49,6 +49,7 @@ def expand(end: PodEnd, path: PodPath) -> list[Path]:
             f"{path} stands for more names than can be listed",
             advice="copy the directory that they are in, or be more precise",
         )
+    names = [name for name in names if not _has_dots(pattern, name)]
     if not names:
         raise SourceNotFound(
             f"{path} does not exist, and no file there is called like it",
@@ -71,8 +72,21 @@ def _is_meant(pattern: bytes, name: bytes) -> bool:
     another name the source would choose what is replaced at the destination (CVE-2019-6111)."""
     if name == pattern:
         return True
-    wanted, said = (re.sub(rb"/+", b"/", each).split(b"/") for each in (pattern, name))
+    wanted, said = _parts(pattern), _parts(name)
     return len(said) == len(wanted) and all(map(_matches, wanted, said))
+
+
+def _has_dots(pattern: bytes, name: bytes) -> bool:
+    """Whether a wildcard behind a dot stands for ``.`` or ``..`` there: to dash, busybox and older
+    bash ``.*`` is them, too, and nobody means them."""
+    return any(
+        wanted.startswith(b".") and _WILDCARD.search(wanted) and said in (b".", b"..")
+        for wanted, said in zip(_parts(pattern), _parts(name), strict=False)
+    )
+
+
+def _parts(path: bytes) -> list[bytes]:
+    return re.sub(rb"/+", b"/", path).split(b"/")
 
 
 def _matches(pattern: bytes, name: bytes) -> bool:

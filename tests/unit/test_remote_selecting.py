@@ -78,6 +78,12 @@ def expanded(shell: Shell, path: bytes) -> list[bytes]:
         (b"/data/d[!1]/x", [b"/data/d2/x"]),
         (b"a b*", [b"a b.gz"]),
         (b"/data/.h*", [b"/data/.hidden"]),
+        (b".*", [b".hidden", b".other"]),
+        (b"/data/.*", [b"/data/.hidden", b"/data/.other"]),
+        (b"*/.*", [b"d1/.in"]),
+        (b".*/x", [b".other/x"]),
+        (b".*/", [b".other/"]),
+        (b".?*", [b".hidden", b".other"]),
         (b"*", [b"a b.gz", b"a.gz", b"d1", b"d2"]),
         (b"d*/.", [b"d1/.", b"d2/."]),
         (b"/data/d*/", [b"/data/d1/", b"/data/d2/"]),
@@ -86,7 +92,7 @@ def expanded(shell: Shell, path: bytes) -> list[bytes]:
 def test_wildcards_stand_for_what_is_there(
     shell: Shell, pattern: bytes, names: list[bytes]
 ) -> None:
-    put(shell, b"a.gz", b"a b.gz", b"d1/x", b"d2/x", b".hidden")
+    put(shell, b"a.gz", b"a b.gz", b"d1/x", b"d2/x", b"d1/.in", b".hidden", b".other/x")
     assert expanded(shell, pattern) == names
 
 
@@ -124,7 +130,7 @@ def test_a_link_to_nowhere_is_there(shell: Shell) -> None:
     assert expanded(shell, b"l*") == [b"link"]
 
 
-@pytest.mark.parametrize("path", [b"/data/*.none", b"/none/*", b"n[o]ne/x"])
+@pytest.mark.parametrize("path", [b"/data/*.none", b"/none/*", b"n[o]ne/x", b"/data/.*", b".?"])
 def test_nothing_is_an_error_that_names_the_pattern(shell: Shell, path: bytes) -> None:
     with pytest.raises(SourceNotFound) as caught:
         expanded(shell, path)
@@ -168,7 +174,7 @@ def told(pattern: bytes, *names: bytes) -> int:
         (b"*", b".."),
         (b"*", b"."),
         (b"*", b""),
-        (b".*", b".."),
+        (b"*/x", b"../x"),
         (b"*.log", b"../evil/.log"),
         (b"*.log", b"/etc/x.log"),
         (b"*.log", b"d/x.log"),
