@@ -249,12 +249,13 @@ def _one(text: bytes, at: int) -> tuple[int | None, int]:
 def _found(text: bytes, *, whole_path: bool) -> tuple[str, bytes] | None:
     """Return a test of ``find`` that is true for nothing else; None where there is none.
 
-    Its ``-path`` lets ``*`` match a slash, so a path must be plain; sets are left to us.
+    Its ``-path`` lets ``*`` match a slash, so a path must be plain; sets are left to us, and so is
+    ``?``, which is a character of several bytes to toybox' find where it has a locale with such.
     """
     if whole_path and text.startswith(b"**/") and b"/" not in text[3:]:
         text, whole_path = text[3:], False
     elif whole_path:
         text = text.removeprefix(b"/")
-    if re.search(rb"[\\\[]", text) or (whole_path and re.search(rb"[*?]", text)):
+    if re.search(rb"[\\\[?]", text) or (whole_path and b"*" in text):
         return None
     return ("-path" if whole_path else "-name"), text

@@ -115,12 +115,12 @@ def test_the_lines_of_a_file() -> None:
 
 
 def test_find_is_told_what_it_can_be_told() -> None:
-    lines = [b"*.log", b"/top", b"a/b/", b"**/x?", b"a/*", b"[ab]", b"\\*", b"a/**"]
+    lines = [b"*.log", b"/top", b"a/b/", b"**/x*", b"a/*", b"[ab]", b"x?", b"\\*", b"a/**"]
     assert Patterns(lines).prunes == [
         Prune("-name", b"*.log", False),
         Prune("-path", b"top", False),
         Prune("-path", b"a/b", True),
-        Prune("-name", b"x?", False),
+        Prune("-name", b"x*", False),
     ]
     assert Patterns([b"a", b"!a", b"b"]).prunes == [Prune("-name", b"b", False)]
 

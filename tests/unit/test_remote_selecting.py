@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -231,6 +233,21 @@ def test_what_is_left_out_is_not_looked_at(shell: Shell, top: bytes) -> None:
     lines = [b"*.log", b"/sub/x", b"/a", b"build/", b"tree", b"-t", b"\xff'*"]
     kept = [b"", b"/build", b"/keep", b"/sub", b"/x", b"/x/a", b"/x/a/b"]
     assert listed(shell, top, Patterns(lines).prunes) == [top + name for name in kept]
+
+
+def test_find_leaves_out_nothing_that_is_wanted(shell: Shell) -> None:
+    """A "?" is one byte to us, whatever it is to find: toybox' looks for this locale by itself."""
+    locale = shell.root / "usr/lib/locale/en_US.utf8"
+    with suppress(FileNotFoundError):  # a machine without it has nothing to be tested with
+        shutil.copytree("/usr/lib/locale/C.utf8", locale)
+    names = [b"tree/ab", "tree/aé".encode(), b"tree/a\xff", b"tree/\xff.log", b"tree/x"]
+    put(shell, *names)
+    patterns = Patterns([b"a?", b"*.log", b"**/?"])
+    wanted = {each for each in names if not patterns.leave_out(each, is_directory=False)}
+    try:
+        assert wanted <= set(listed(shell, b"tree", patterns.prunes))
+    finally:
+        shutil.rmtree(locale, ignore_errors=True)
 
 
 def test_find_is_told_no_more_than_a_command_line_holds(shell: Shell) -> None:
