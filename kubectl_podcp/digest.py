@@ -47,7 +47,10 @@ def of_named(
     for names in portions(sizes):
         words, nonce = scripts.words(names), os.urandom(16).hex()
         script = scripts.digests_of_named(directory, nonce, sha256, len(words))
-        yield from _told(end, script, Digests(nonce), sum(sizes[name] for name in names), words)
+        size = sum(sizes[name] for name in names)
+        for name, digest in _told(end, script, Digests(nonce), size, words):
+            if name in sizes:  # it could say others for ever, and the caller gathers them
+                yield name, digest
 
 
 def of_staged(end: End, staging: Staging, size: int, sha256: str) -> Iterator[tuple[bytes, bytes]]:
@@ -98,7 +101,7 @@ def _told(
     """Run a digest script; yield what it tells, as it comes.
 
     :param size: bytes of the files that it reads.
-    :raises ServerError: it did not come to its end.
+    :raises ServerError: it did not come to its end, or said something else.
     """
     stderr = Said()
     seconds = LONGEST + size / SLOWEST
@@ -113,6 +116,11 @@ def _told(
             event = session.receive(deadline.remaining())
             if isinstance(event, Stdout):
                 yield from digests.feed(event.data)
+                if digests.is_none:
+                    raise ServerError(
+                        f"{end} was asked for digests of its files, and said something else",
+                        advice="see what sh and sha256sum are there, and mistrust that container",
+                    )
             elif isinstance(event, Stderr):
                 stderr.add(event.data)
             elif isinstance(event, Status | Closed):

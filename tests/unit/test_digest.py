@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -11,6 +12,8 @@ import pytest
 from kubectl_podcp import digest
 from kubectl_podcp.ends import LocalEnd
 from kubectl_podcp.errors import ConnectionLost, Interrupted, ServerError
+from kubectl_podcp.exec.channels import Protocol
+from kubectl_podcp.exec.process import ProcessSession
 from kubectl_podcp.paths import Kind, Placement, SourceFacts
 from kubectl_podcp.remainder import Part
 from kubectl_podcp.remote import scripts
@@ -99,3 +102,30 @@ def test_a_signal_while_a_session_ends_is_heard() -> None:
     digest._release(cast("Session", Ending(ConnectionLost("gone"))), Said())
     with pytest.raises(Interrupted):
         digest._release(cast("Session", Ending(Interrupted(2))), Said())
+
+
+@dataclass(frozen=True)
+class Answering(LocalEnd):
+    """A container whose shell does what another script asks for."""
+
+    script: str
+
+    def __str__(self) -> str:
+        return "web-0"
+
+    def open(self, script: str, *protocols: Protocol) -> ProcessSession:
+        nonce = script.partition("nonce=")[2][:32]
+        return super().open(f"nonce={nonce}\n{self.script}\nread -r release", *protocols)
+
+
+def test_what_says_no_digests_is_not_heard_out() -> None:
+    end = Answering("head -c 100000000 /dev/zero")
+    with pytest.raises(ServerError, match="web-0 was asked for digests") as caught:
+        list(digest.of_named(end, b"/data", {b"a": 1}, COMMAND))
+    assert "mistrust that container" in str(caught.value)
+
+
+def test_files_that_nobody_asked_for_are_not_told() -> None:
+    line = f"{'0' * 64}  ./"
+    end = Answering(f"printf '%s {line}%s\\n' $nonce other $nonce a; printf '%s end 0\\n' $nonce")
+    assert dict(digest.of_named(end, b"/data", {b"a": 1}, COMMAND)) == {b"a": bytes(32)}

@@ -271,6 +271,28 @@ def test_a_record_that_is_not_whole_says_nothing(record: bytes, step: int) -> No
     assert read(said, step=step) == ({}, 0)
 
 
+def test_of_many_files_only_a_line_is_held() -> None:
+    digests = Digests(NONCE)
+    pieces = [f"{NONCE} many\n".encode(), *[LINE * 1000] * 100, LINE[:-9], LINE[-9:]]
+    told = list[tuple[bytes, bytes]]()
+    for piece in pieces:
+        told += digests.feed(piece)
+        assert len(digests._rest) < 200
+    assert told == [(b"tree/file", DIGEST)] * 100_001
+
+
+@pytest.mark.parametrize("begins", [b"", NONCE.encode() + b" ", NONCE.encode() + b" many\n"])
+def test_what_has_no_end_is_none_of_it(begins: bytes) -> None:
+    """A container could send it for ever, and all of it would be held and looked through."""
+    digests = Digests(NONCE)
+    assert list(digests.feed(begins)) == []
+    for _ in range(2):
+        assert list(digests.feed(b"x" * 32_000)) == []
+        assert not digests.is_none
+    assert list(digests.feed(b"x" * 32_000)) == []
+    assert digests.is_none
+
+
 def test_without_its_end_it_has_no_code(step: int) -> None:
     """And what came last may not be whole."""
     assert read(NONCE.encode() + b" " + LINE, step=step) == ({}, None)
