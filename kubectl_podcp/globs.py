@@ -20,6 +20,10 @@ from kubectl_podcp.remote import scripts
 TIMEOUT = 60.0
 """Seconds for reading the directories that a pattern leads through."""
 
+MOST = 64 * 1024
+"""Names that a pattern may stand for: each is a copy of its own, and some 500 bytes are held for
+it. What a container says that lies would be two million names."""
+
 _MANY = re.compile(rb"[\x80-\xff]|\[[!^]*\[|\[\^")
 """What makes it depend on the shell's locale and kind what one character in a pattern is."""
 
@@ -43,10 +47,10 @@ def expand(end: PodEnd, path: PodPath) -> list[Path]:
     directory, pattern = path.path[:at], path.path[at:]
     nonce = os.urandom(16).hex()
     said = end.ask(scripts.expand(directory, pattern, nonce), TIMEOUT, scripts.LISTING)
-    *names, last = said.split(b"\0")
+    *names, last = said.split(b"\0", MOST)
     if last != b"podcp-%b end" % nonce.encode():
         raise SourceError(
-            f"{path} stands for more names than can be listed",
+            f"{path} stands for more names than can be listed, the shell there says",
             advice="copy the directory that they are in, or be more precise",
         )
     names = [name for name in names if not _has_dots(pattern, name)]

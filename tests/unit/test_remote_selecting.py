@@ -196,6 +196,12 @@ def test_what_no_pattern_stands_for_is_refused(pattern: bytes, name: bytes) -> N
         told(pattern, name)
 
 
+def test_no_shell_may_say_more_names_than_can_be_held() -> None:
+    assert told(b"*", *[b"a"] * globs.MOST) == globs.MOST
+    with pytest.raises(SourceError, match="more names than can be listed, the shell there says"):
+        told(b"*", *[b"a"] * (globs.MOST + 1))
+
+
 @pytest.mark.parametrize(
     ("pattern", "name"),
     [
