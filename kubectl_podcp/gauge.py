@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from kubectl_podcp.ends import End, LocalEnd
-from kubectl_podcp.errors import Interrupted, PodcpError
+from kubectl_podcp.errors import Interrupted, PodcpError, ServerError
 from kubectl_podcp.exec.channels import Closed, Protocol, Status, Stdout
 from kubectl_podcp.exec.deadline import Deadline
 from kubectl_podcp.paths import SourceFacts
@@ -67,13 +67,18 @@ def _unless_it_fails(measure: Callable[[], T]) -> T | None:
 
 def _received(end: End, script: str) -> tuple[bytes, float | None]:
     """Return what a script says, and how fast the second half of it came: the first one waits for
-    the script, and TCP starts slowly."""
+    the script, and TCP starts slowly.
+
+    :raises ServerError: it says more than it was asked for.
+    """
     session, data = end.open(script, Protocol.V5, Protocol.V4), bytearray()
     try:
         deadline, halfway = Deadline(WITHIN), (0.0, 0)
         while not isinstance(event := session.receive(deadline.remaining()), Status | Closed):
             if isinstance(event, Stdout):
                 data += event.data
+                if len(data) > SAMPLE:
+                    raise ServerError(f"{end} says more than it was asked for")
                 if len(data) >= SAMPLE // 2 and not halfway[1]:
                     halfway = time.monotonic(), len(data)
     finally:

@@ -137,6 +137,15 @@ def test_a_sample_says_how_far_it_shrinks_and_how_fast_it_came() -> None:
     assert session.closed
 
 
+def test_a_sample_that_does_not_end_is_none() -> None:
+    """It would be held whole."""
+    end, session = saying(Stdout(b"y\n"))
+    session.repeat = Stdout(b"y" * 32768)
+    assert gauge.sample(end, FACTS, follow=False) is None
+    assert session.taken < 20
+    assert session.closed
+
+
 def test_too_small_a_sample_is_none() -> None:
     for data in (b"", b"x" * (gauge.LEAST - 1), b"x" * (gauge.SAMPLE // 4)):
         end, session = saying(Stdout(data), DONE, END)
