@@ -22,9 +22,12 @@ from kubectl_podcp.errors import printable
 MAX_NAMED = 20
 """Names that are kept; the others are counted."""
 
-MOST_HELD = 64 * 1024
-"""Headers that are kept, some 200 bytes each: where a source has more files that are being written
-to, or a clock that is ahead, what changed is not known."""
+MOST_HELD = 16 * 1024 * 1024
+"""Bytes that headers are kept in, some 65,000 of them: where a source has more files that are being
+written to, or a clock that is ahead, what changed is not known."""
+
+EACH = 200
+"""Bytes of a header beside its name."""
 
 LONGEST = 64 * 1024
 """Bytes of a record, whose name has some 4,096; what is longer is nothing that we asked for."""
@@ -55,17 +58,22 @@ class Changes:
         self._mark = nonce.encode("ascii") + b" "
         self._rest = b""
         self._passed: dict[bytes, tuple[int, int]] = {}
+        self._room = MOST_HELD
         self._lines: list[str] = []
 
     def note(self, item: object) -> None:
         """Note what the follower gave, if it is a header that may be needed."""
-        if not isinstance(item, Member) or len(self._passed) >= MOST_HELD:
+        if not isinstance(item, Member) or self._room <= 0:
             return
         if item.type == HARD_LINK:
             if item.linkname in self._passed:
-                self._passed[item.name] = self._passed[item.linkname]
+                self._keep(item.name, self._passed[item.linkname])
         elif item.type in (REGULAR, DIRECTORY) and item.mtime >= self._since:
-            self._passed[item.name] = (item.size, item.mtime)
+            self._keep(item.name, (item.size, item.mtime))
+
+    def _keep(self, name: bytes, passed: tuple[int, int]) -> None:
+        self._passed[name] = passed
+        self._room -= EACH + len(name)
 
     def hear(self, data: bytes) -> bool:
         """Take the next piece of what the source's shell says; return whether it was the last."""
@@ -76,13 +84,13 @@ class Changes:
         if len(self._rest) > LONGEST:
             return True
         end = _END.fullmatch(self._rest)
-        self.known = end is not None and int(end[1]) == 0 and len(self._passed) < MOST_HELD
+        self.known = end is not None and int(end[1]) == 0 and self._room > 0
         return end is not None
 
     def _compare(self, name: bytes, mode: int, now: tuple[int, int]) -> None:
         is_directory = stat.S_ISDIR(mode)
         if (
-            len(self._passed) >= MOST_HELD
+            self._room <= 0
             or now[1] < self._since
             or self._passed.get(name) == ((0, now[1]) if is_directory else now)
         ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kubectl_podcp.archive.headers import DIRECTORY, HARD_LINK, REGULAR, Member
-from kubectl_podcp.changes import MAX_NAMED, MOST_HELD, Changes
+from kubectl_podcp.changes import EACH, MAX_NAMED, MOST_HELD, Changes
 
 NONCE = "0123456789abcdef" * 2
 FILE, FOLDER = "81a4", "41ed"
@@ -51,12 +51,13 @@ def test_a_source_that_says_what_no_source_says_is_not_heard_out() -> None:
     assert not changes.known
 
 
-def test_of_more_than_can_be_held_it_is_not_known_what_changed() -> None:
+@pytest.mark.parametrize("length", [10, 4000])
+def test_of_more_than_can_be_held_it_is_not_known_what_changed(length: int) -> None:
     """A clock that is ahead, or a source that lies, must not take our memory."""
     changes = Changes(NONCE, 1000)
-    for number in range(MOST_HELD + 10):
-        changes.note(member(b"t/%d" % number, 2000))
-    assert len(changes._passed) == MOST_HELD
+    for number in range(MOST_HELD // (EACH + length) + 10):
+        changes.note(member(b"t/%d".ljust(length) % number, 2000))
+    assert sum(EACH + len(name) for name in changes._passed) < MOST_HELD + 2 * EACH + length
     assert changes.hear((said("t/other", 1003) + END).encode())
     assert (changes.known, changes.found) == (False, 0)
 
