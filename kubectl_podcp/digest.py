@@ -71,14 +71,22 @@ def of_prefix(end: End, facts: SourceFacts, part: Part, sha256: str) -> bytes:
     """Return the digest of so much of one of the source's files; empty where it cannot be read."""
     nonce = os.urandom(16).hex()
     script = scripts.digest_of_prefix(facts, part.name, part.size, nonce, sha256)
-    return dict(_told(end, script, Digests(nonce), part.size)).get(part.name, b"")
+    return _digest_of(part, _told(end, script, Digests(nonce), part.size))
 
 
 def of_set_aside(end: End, staging: Staging, part: Part, sha256: str) -> bytes:
     """Set the part of a staged file aside; return its digest, empty where it cannot be read."""
     nonce = os.urandom(16).hex()
     script = scripts.set_aside(staging, part.name, part.size, nonce, sha256)
-    return dict(_told(end, script, Digests(nonce), part.size)).get(part.name, b"")
+    return _digest_of(part, _told(end, script, Digests(nonce), part.size))
+
+
+def _digest_of(part: Part, told: Iterable[tuple[bytes, bytes]]) -> bytes:
+    found = b""
+    for name, digest in told:  # to the end, for it counts when all was said
+        if name == part.name:
+            found = digest
+    return found
 
 
 def portions(all_names: Iterable[bytes]) -> Iterator[list[bytes]]:
