@@ -32,8 +32,8 @@ EACH = 200
 LONGEST = 64 * 1024
 """Bytes of a record, whose name has some 4,096; what is longer is nothing that we asked for."""
 
-_RECORD = re.compile(rb"([0-9a-f]+) (\d+) (-?\d+) (?:\./)+(.+)\n", re.DOTALL)
-_END = re.compile(rb"end (\d+)\n")
+_RECORD = re.compile(rb"([0-9a-f]{1,8}) (\d{1,20}) (-?\d{1,20}) (?:\./)+(.+)\n", re.DOTALL)
+_END = re.compile(rb"end (\d{1,3})\n")
 
 
 class Changes:

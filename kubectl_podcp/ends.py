@@ -84,7 +84,7 @@ class End(Interface):
                 None if most is None else most + scripts.ANSWERED,
                 stdin=stdin,
             )
-            end = re.search(rb"\npodcp-%b answered (\d+)\Z" % nonce.encode(), said)
+            end = re.search(rb"\npodcp-%b answered (\d{1,3})\Z" % nonce.encode(), said)
             if end is not None and end[1] == b"0":
                 return said[: end.start()]
             if end is not None:

@@ -57,7 +57,7 @@ def resumption(
     :param parts: whether a file that is there in part is of use, too.
     :param rewriting: what the copy makes of modes and owners.
     """
-    said = re.fullmatch(rb"(\d+) (\d+)", staged.said)
+    said = re.fullmatch(rb"(\d{1,10}) (\d{1,20})", staged.said)
     if said is None:  # a run was killed before it could note since when it is there
         return None
     user, since = int(said[1]), int(said[2])

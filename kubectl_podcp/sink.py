@@ -280,7 +280,9 @@ class Sink:
         self._progress = progress
         self._hears_out = hears_out
         self._on_ready = on_ready
-        self._said = re.compile(rb"^podcp-([0-9a-f]{32}) (ready(?: (\d+):(\d+))?|\d+ \d+ \d+)$")
+        self._said = re.compile(
+            rb"^podcp-([0-9a-f]{32}) (ready(?: (\d{1,10}):(\d{1,10}))?|\d{1,3} \d \d)$"
+        )
         self.signals = Signals()
         self._channel = DataChannel(self.signals.stop, waiting=waiting)
         self.put = self._channel.put

@@ -568,7 +568,7 @@ class Tries:
         rules = scripts.rules(self._staging, how) if how else b""
         commit = scripts.commit(self._staging, nonce, len(rules))
         said = self._plan.target.run(commit, COMMIT_TIMEOUT, stdin=rules)
-        counts = rb" (\d+) (\d+)" if how else rb""
+        counts = rb" (\d{1,20}) (\d{1,20})" if how else rb""
         placed = re.search(rb"\npodcp-%b 0 1 (\d)%b\n\Z" % (nonce.encode(), counts), said)
         if placed is None:
             raise NotAcknowledged("the destination did not say that the copy is in its place")

@@ -16,7 +16,7 @@ LONGEST = 64 * 1024
 
 _RECORD = re.compile(rb"([0-9a-f]{64}) [ *]\./(.+)", re.DOTALL)
 _MANY = b"many\n"
-_END = re.compile(rb"end (\d+)\n")
+_END = re.compile(rb"end (\d{1,3})\n")
 
 
 class Digests:

@@ -19,7 +19,11 @@ LIMIT = LISTING
 """Longest output of a listing script, in bytes: some 40,000 files. It is held in memory."""
 
 
-_LINE = re.compile(rb"([0-9a-f]+ \d+ \d+ -?\d+ \d+:\d+ \d+) (\S+ \S+ \S+) \./(.+)", re.DOTALL)
+_LINE = re.compile(  # no more digits than such a number can have: int() refuses very long ones
+    rb"([0-9a-f]{1,8} \d{1,20} \d{1,20} -?\d{1,20} \d{1,10}:\d{1,10} \d{1,20})"
+    rb" (\S+ \S+ \S+) \./(.+)",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)

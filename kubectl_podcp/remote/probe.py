@@ -126,12 +126,11 @@ def source(output: bytes, path: Path) -> Source:
             "are read: tar goes by their sizes, which say nothing of their contents",
             advice="copy what it says to a file first, with cat",
         )
-    size, now = facts.get("size", b""), facts.get("now", b"")
     return Source(
-        SourceFacts(facts["directory"], facts["top"], kind, int(size) if size.isdigit() else None),
+        SourceFacts(facts["directory"], facts["top"], kind, _number(facts, "size")),
         _tar(facts, path),
         _sha256(facts),
-        int(now) if now.isdigit() else 0,
+        _number(facts, "now") or 0,
         below,
         tuple(name for name in PACKERS if f"packs:{name}" in facts),
     )
@@ -199,6 +198,12 @@ def target(output: bytes, path: Path) -> Target:
 def _kind(facts: dict[str, bytes], key: str) -> Kind:
     said = facts.get(key, b"missing").decode("ascii", "replace")
     return Kind(said) if said in {each.value for each in Kind} else Kind.OTHER
+
+
+def _number(facts: dict[str, bytes], key: str) -> int | None:
+    """Return a number that the container says, if it has no more digits than one of its own has."""
+    said = facts.get(key, b"")
+    return int(said) if re.fullmatch(rb"\d{1,20}", said) else None
 
 
 def _unpackers(facts: dict[str, bytes]) -> dict[str, str]:

@@ -115,6 +115,17 @@ def test_of_many_the_first_are_named() -> None:
     assert len(changes.lines().splitlines()) == MAX_NAMED + 1
 
 
+@pytest.mark.parametrize("digits", [21, 5000])
+def test_a_number_that_none_can_be_says_nothing(digits: int) -> None:
+    """int() refuses more than some thousand digits, which would look like a bug of ours."""
+    long = "1" * digits
+    told = (f"{NONCE} {long} 1 1004 t/a\n", f"{NONCE} 81a4 {long} 1004 ./t/a\n")
+    assert heard(*told, f"{NONCE} 81a4 1 {long} ./t/a\n").found == 0
+    changes = Changes(NONCE, 0)
+    assert not changes.hear(f"{NONCE} end {long}\n".encode())
+    assert not changes.known
+
+
 def test_what_cannot_be_told_is_not_known() -> None:
     changes = Changes(NONCE, 0)
     assert not changes.hear(said("t/a", 5).encode())

@@ -44,6 +44,20 @@ def test_a_failure_that_was_told_as_success_is_one() -> None:
         Lossy(repeat(None)).ask("echo; exit 3", 10)
 
 
+class Lying(LocalEnd):
+    """This machine, where the exit code of each answer has thousands of digits."""
+
+    def run(
+        self, script: str, timeout: float, most: int | None = None, *, stdin: bytes = b""
+    ) -> bytes:
+        return super().run(script, timeout, most, stdin=stdin) + b"1" * 5000
+
+
+def test_an_exit_code_that_none_can_be_is_no_answer() -> None:
+    with pytest.raises(ConnectionLost, match="what it said did not"):
+        Lying().ask("echo", 10)
+
+
 def test_an_answer_has_its_full_length() -> None:
     assert LocalEnd().ask("head -c 6; exit 0", 10, 6, stdin=b"\n\0\xff\n\n\n") == b"\n\0\xff\n\n\n"
     with pytest.raises(ExecFailed, match="ended with exit code 7"):

@@ -486,6 +486,8 @@ def test_what_else_the_destination_prints_is_no_answer(version: Protocol) -> Non
     copy.destination.say(
         Stdout(b"podcp-%s 2 0 1 and more\n" % NONCE.encode()),
         Stdout(b"x podcp-%s 2 0 1\n" % NONCE.encode()),
+        Stdout(b"podcp-%s %b 0 1\n" % (NONCE.encode(), b"2" * 5000)),
+        Stdout(b"podcp-%s ready %b:1\n" % (NONCE.encode(), b"2" * 5000)),
         *(Stdout(bytes([byte])) for byte in ack().data),
         END,
     )

@@ -335,3 +335,5 @@ def started(shell: Shell, script: str) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
+
+    assert read(NONCE.encode() + b" end " + b"1" * 5000 + b"\n", step=step) == ({}, None)

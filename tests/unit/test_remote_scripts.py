@@ -451,6 +451,9 @@ def test_a_probe_that_says_what_none_says(top: bytes | None) -> None:
         probe.source(said + (b"" if top is None else b"top=%b\0" % top), PATH)
     found = probe.source(said + b"top=x\0", PATH)
     assert (found.facts.kind, found.facts.size) == (Kind.OTHER, None)
+    long = b"1" * 5000
+    found = probe.source(said + b"top=x\0size=%b\0now=%b\0" % (long, long), PATH)
+    assert (found.facts.size, found.now) == (None, 0)
     assert probe.target(said + b"inner=\xff\0", PATH).facts.inner is Kind.OTHER
 
 

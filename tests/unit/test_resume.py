@@ -90,6 +90,8 @@ def whole(source: str, staged: str, said: str = "0 2000") -> bool:
         f"\npodcp-{NONCE} listed 1 names\n".encode(),
         f"{NONCE} what is this\n\npodcp-{NONCE} listed 0 names\n".encode(),
         f"{line('top')}\npodcp-{NONCE} listed 0 names\nmore".encode(),
+        f"{line('top', int('9' * 21))}\npodcp-{NONCE} listed 0 names\n".encode(),
+        f"{line('top', mode='f' * 17)}\npodcp-{NONCE} listed 0 names\n".encode(),
     ],
 )
 def test_a_listing_that_is_not_whole_is_none(output: bytes) -> None:
@@ -295,7 +297,7 @@ def test_where_digests_are_missing_only_what_is_known_is_of_use() -> None:
 
 def test_without_the_time_since_when_it_is_there_nothing_is_of_use() -> None:
     """A run may be killed between making its folder and noting that."""
-    for said in ("0 ", "0", "", "0 soon"):
+    for said in ("0 ", "0", "", "0 soon", f"0 {'1' * 5000}"):
         assert resumed([line("top/file")], [line("top/file")], said) is None
 
 
