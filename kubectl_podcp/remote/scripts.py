@@ -704,8 +704,8 @@ place() {
 
 # What is mounted below the target is another file system: there mv would write a file in its
 # place, may fail half-way, and toybox' says 0 then. So what belongs there is unpacked in a folder
-# over there first. A file that is mounted by itself (as /etc/hosts is, in a container) cannot be
-# replaced by any rename.
+# over there first, with umask 0 as before: a user that is not root has busybox' tar go by it. A file
+# that is mounted by itself (as /etc/hosts is, in a container) cannot be replaced by any rename.
 _ACROSS = r"""
 leaf() {
   @MAY case $2 in @MOUNTS)
@@ -724,7 +724,7 @@ across() {
   for e; do shift; set -- "$@" "./${e##*/}"; done
   [ "$(id -u)" = 0 ] && o= || o=-o
   { ( cd -- "$from" && exec tar cf - --numeric-owner@WRITING "$@" ) && >"$sent"; } |
-  ( cd -- "$to/$stage" && exec tar xpf -@OPTIONS $o ) && [ -e "$sent" ] || {
+  ( umask 0; cd -- "$to/$stage" && exec tar xpf -@OPTIONS $o ) && [ -e "$sent" ] || {
     rm -rf -- "$to/$stage"
     return 1
   }

@@ -297,6 +297,7 @@ def test_without_its_end_it_has_no_code(step: int) -> None:
     """And what came last may not be whole."""
     assert read(NONCE.encode() + b" " + LINE, step=step) == ({}, None)
     assert read(NONCE.encode() + b" end 0", step=step) == ({}, None)
+    assert read(NONCE.encode() + b" end " + b"1" * 5000 + b"\n", step=step) == ({}, None)
 
 
 # --- the end of the client -----------------------------------------------------------------------
@@ -335,5 +336,3 @@ def started(shell: Shell, script: str) -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
-
-    assert read(NONCE.encode() + b" end " + b"1" * 5000 + b"\n", step=step) == ({}, None)

@@ -512,7 +512,9 @@ def test_a_held_source_ends_when_the_client_is_gone(shell: Shell) -> None:
 # --- the destination ---------------------------------------------------------------------------
 
 
-def archive(top: str = "tree", *, mark: bool = True, directory_mode: int = 0o755) -> bytes:
+def archive(
+    top: str = "tree", *, mark: bool = True, directory_mode: int = 0o755, file_mode: int = 0o640
+) -> bytes:
     """A tree with a file and a subdirectory, the marker, and the end."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
@@ -522,7 +524,7 @@ def archive(top: str = "tree", *, mark: bool = True, directory_mode: int = 0o755
             tar.addfile(member)
         for name in (f"{top}/sub/new", f"{top}/file", f"{top}/.hidden"):
             member = tarfile.TarInfo(name)
-            member.size, member.mode, member.mtime = 3, 0o640, 2_000_000
+            member.size, member.mode, member.mtime = 3, file_mode, 2_000_000
             tar.addfile(member, io.BytesIO(b"new"))
         if mark:
             tar.addfile(tarfile.TarInfo(STAGE))
@@ -923,6 +925,23 @@ def test_what_is_mounted_below_the_target_receives_its_files_at_once(shell: Shel
             answer = receive(shell, placement, archive(), PlainFeed(), mounts=mounts)
             assert (answer, old.read()) == ((b"0 1 0", b""), "old")
         assert contents(srv / "tree") == {**WHOLE, "sub/other": "other"}
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_what_is_mounted_receives_its_files_with_their_modes(shell: Shell, uid: int) -> None:
+    """busybox' tar goes by the umask where its user is not root."""
+    srv = shell.fresh("srv")
+    (srv / "tree/sub").mkdir(parents=True)
+    with mounted(srv / "tree/sub", "1m"):
+        for directory in (srv, srv / "tree", srv / "tree/sub"):
+            os.chown(directory, uid, uid)
+        data = archive(file_mode=0o666)
+        placement, mounts = Placement(b"/srv/tree", b""), (b"/srv/tree/sub",)
+        answer, _ = receive(shell, placement, data, PlainFeed(), uid=uid, mounts=mounts)
+        assert answer == b"0 1 0"
+        for name in ("sub/new", "file"):
+            found = (srv / "tree" / name).stat()
+            assert (found.st_mode & 0o7777, found.st_mtime) == (0o666, 2_000_000)
 
 
 def test_what_is_mounted_and_full_keeps_its_old_files(shell: Shell) -> None:
