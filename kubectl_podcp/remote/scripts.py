@@ -65,8 +65,9 @@ PACKERS = {"gzip": "gzip -1", "zstd": "zstd -1qc"}
 UNPACKERS = {"gzip": ("gzip -dc", "gunzip -c"), "zstd": ("zstd -dqc",)}
 """Commands that undo it; the probe takes the first that is there and knows the format."""
 
+# What an image may say that changes what cd does, GNU tar, and bsdtar.
 _HEAD = """
-unset CDPATH
+unset CDPATH TAR_OPTIONS TAR_READER_OPTIONS TAR_WRITER_OPTIONS
 export LC_ALL=C
 """
 
@@ -491,7 +492,7 @@ def sample(source: SourceFacts, size: int, *, follow: bool = False) -> str:
     """
     top = b"./" + source.top
     read = f"tar cf - {'-h ' if follow else ''}{quote(top)} </dev/null 2>/dev/null"
-    return f"cd -P -- {quote(source.directory)} && {{ {read} | head -c {size}; }}\n"
+    return f"{_HEAD}cd -P -- {quote(source.directory)} && {{ {read} | head -c {size}; }}\n"
 
 
 def swallow(size: int) -> str:
@@ -618,7 +619,7 @@ extract() {
     [ -n "$owner" ] || chown "$(stat -c %u:%g -- "$name")" "$file"
     chmod "$(stat -c %a -- "$name")" "$file" || return
   fi
-  >"$stage/$marker_name"
+  >"$stage/$mark"
 }
 """
 )
@@ -886,9 +887,8 @@ chmod g-s "$stage"; }
 _RECEIVE = (
     _HEAD
     + _GIVES_AWAY
-    + r"""unset TAR_OPTIONS
-trap '' PIPE HUP
-marker=0 placed=1 rc=1
+    + r"""trap '' PIPE HUP
+found=0 placed=1 rc=1
 if cd -P -- "$directory" && @FOLDER; then
   owner=-o
   ! gives_away 2>/dev/null || owner=
@@ -897,19 +897,19 @@ if cd -P -- "$directory" && @FOLDER; then
   extract
   rc=$?
   umask 022
-  if [ -f "$stage/$marker_name" ]; then
-    marker=1
-    rm -f "$stage/$marker_name"
+  if [ -f "$stage/$mark" ]; then
+    found=1
+    rm -f "$stage/$mark"
     [ "$rc" != 0 ] || ! take || { place; placed=$?; }
   fi
   case $keep in
     always) ;;
-    failed) [ "$marker$placed" != 10 ] || clean ;;
-    whole) [ "$rc$marker" = 01 ] || clean ;;
+    failed) [ "$found$placed" != 10 ] || clean ;;
+    whole) [ "$rc$found" = 01 ] || clean ;;
     *) clean ;;
   esac
 fi
-printf '\npodcp-%s %d %d %d\n' "$nonce" "$rc" "$marker" "$placed"
+printf '\npodcp-%s %d %d %d\n' "$nonce" "$rc" "$found" "$placed"
 cat >/dev/null
 exit "$rc"
 """
@@ -971,7 +971,7 @@ def receive_file(staging: Staging, nonce: str, *, unpacker: str = "") -> str:
     extract = extract.replace("@UNPACKER", unpacker or "cat")
     place = _TAKE + _PLACE_FILE if staging.place else _HOLD
     return (
-        f"nonce={nonce}\nmarker_name={quote(staging_name(nonce))}\n"
+        f"nonce={nonce}\nmark={quote(staging_name(nonce))}\n"
         f"keep={'' if staging.place else 'whole'}\n"
         + _staged(staging)
         + _flat(place + _CLEAN + extract + _RECEIVE.replace("@FOLDER", _NEW))
@@ -1006,7 +1006,7 @@ def receive(
     receive = (_RECEIVE if owners else _OWN).replace("@FOLDER", _OLD if staging.again else _NEW)
     folder = _OURS if staging.again else ""
     return (
-        f"nonce={nonce}\nmarker_name={quote(staging_name(nonce))}\noptions='{options}'\n"
+        f"nonce={nonce}\nmark={quote(staging_name(nonce))}\noptions='{options}'\n"
         f"keep={keep}\n" + _staged(staging) + _flat(place + _CLEAN + extract + folder + receive)
     )
 

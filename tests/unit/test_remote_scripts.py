@@ -34,6 +34,7 @@ NONCE = "0123456789abcdef" * 2
 STAGE = f".podcp-{NONCE}"
 PATH = PodPath(None, "pod", b"/x")
 TARS = ("gnu", "busybox", "bsdtar", "toybox")
+ENVIRONMENT = "export TAR_OPTIONS='--exclude=*' TAR_READER_OPTIONS=no TAR_WRITER_OPTIONS=no\n"
 ODD = [
     b"newline\nin it",
     b"-dash",
@@ -43,6 +44,7 @@ ODD = [
     b"@at",
     b" ",
     b" --checkpoint=1",
+    b"back\\n\\101",
 ]
 
 
@@ -351,6 +353,16 @@ def test_the_source_sends_its_archive_and_a_trailer(shell: Shell, top: bytes) ->
     with tarfile.open(fileobj=io.BytesIO(archive)) as members:
         names = sorted(os.fsencode(name).removeprefix(b"./") for name in members.getnames())
     assert names == [top, top + b"/file"]
+
+
+def test_what_an_image_tells_every_tar_leaves_nothing_out_of_an_archive(shell: Shell) -> None:
+    (shell.fresh("data") / "file").write_text("content")
+    facts = SourceFacts(b"/data", b"file", Kind.FILE)
+    done = shell.run(ENVIRONMENT + scripts.send(facts, NONCE, gnu=shell.name == "gnu"), b"\n\n")
+    packed, code = sent(done.stdout)
+    with tarfile.open(fileobj=io.BytesIO(packed)) as members:
+        assert (members.getnames(), code) == (["file"], 0)
+    assert b"content" in shell.run(ENVIRONMENT + scripts.sample(facts, 1024)).stdout
 
 
 @pytest.mark.parametrize("listed", [[b"tree", b"tree/-x"], []], ids=["and a list", "alone"])
@@ -925,6 +937,19 @@ def test_what_is_mounted_below_the_target_receives_its_files_at_once(shell: Shel
             answer = receive(shell, placement, archive(), PlainFeed(), mounts=mounts)
             assert (answer, old.read()) == ((b"0 1 0", b""), "old")
         assert contents(srv / "tree") == {**WHOLE, "sub/other": "other"}
+
+
+def test_what_an_image_tells_every_tar_keeps_nothing_from_what_is_mounted(shell: Shell) -> None:
+    srv = shell.fresh("srv")
+    (srv / "tree/sub").mkdir(parents=True)
+    mounts = (b"/srv/tree/sub",)
+    held = Staging(Placement(b"/srv/tree", b""), NONCE, b"tree", place=False, mounts=mounts)
+    receive = ENVIRONMENT + scripts.receive(held, NONCE, gnu=shell.name == "gnu")
+    shell.run(receive, PlainFeed().first + archive())
+    with mounted(srv / "tree/sub", "1m"):
+        done = shell.run(ENVIRONMENT + scripts.commit(held, NONCE))
+        assert done.stdout == f"\npodcp-{NONCE} 0 1 0\n".encode()
+        assert contents(srv / "tree") == WHOLE
 
 
 @pytest.mark.parametrize("uid", [0, 1000])
