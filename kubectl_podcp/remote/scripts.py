@@ -319,8 +319,18 @@ watch() {
 
 _READ_ALL = 'tar cf - --numeric-owner -- "$top" </dev/null 3<&-'
 
-# What begins the stream is raw: the relay knows how long it is, and what it is.
-_READ_REST = 'tail -c +"$from" -- "$file" </dev/null 3<&- | head -c "$size" 3<&-'
+_REST_BLOCK = 1024 * 1024
+
+# What begins the stream is raw: the relay knows how long it is, and what it is. dd goes to where it
+# begins at once, in blocks. busybox' tail refuses numbers above 4 GiB, and like toybox', which is not
+# always with dd, it reads all that comes before.
+_READ_REST = """{
+if command -v dd >/dev/null; then
+  dd bs=@BLOCK skip="$skip" if="$file" 2>/dev/null | tail -c +"$from"
+else
+  tail -c +"$((skip * @BLOCK + from))" -- "$file"
+fi
+} </dev/null 3<&- | head -c "$size" 3<&-""".replace("@BLOCK", str(_REST_BLOCK))
 
 _READ_NAMES = (
     'printf %s "$names" | tar cf - --numeric-owner --no-recursion ${names:+-T -} "$@" 3<&-'
@@ -472,7 +482,8 @@ def _reads(some: Some | None, step: str) -> tuple[str, str, str]:
     told = steps = read = ""
     if some.rest is not None:
         file = quote(b"./" + some.rest.name)
-        told += f"\nfile={file}\nfrom={some.rest.start + 1}\nsize={some.rest.size}"
+        skip, inside = divmod(some.rest.start, _REST_BLOCK)
+        told += f"\nfile={file}\nskip={skip}\nfrom={inside + 1}\nsize={some.rest.size}"
         read += step.format(_READ_REST) + _REST_READ
     if some.names is None:
         read += step.format(_READ_ALL)

@@ -455,6 +455,20 @@ def test_what_became_of_a_file_is_said_behind_its_rest(shell: Shell, alone: bool
         assert (archive == b"") == alone
 
 
+@pytest.mark.parametrize("start", [(1 << 20) - 1, 1 << 20, (3 << 20) + 7, (5 << 30) + 12_345])
+def test_the_rest_of_a_file_begins_where_it_should(shell: Shell, start: int) -> None:
+    """Numbers above 4 GiB mean nothing to busybox' tail."""
+    if shell.name == "toybox" and start > 1 << 30:
+        pytest.skip("without dd, all that comes before is read")
+    with (shell.root / "data/-file").open("wb") as file:
+        file.truncate(start - 10)  # which takes no place
+        file.seek(start - 10)
+        file.write(b"beginning,and rest")
+    some = scripts.Some(scripts.Rest(b"-file", start, 8), 0)
+    done = shell.run(scripts.send(SourceFacts(b"/data", b"-file", Kind.FILE), NONCE, some), b"\n")
+    assert done.stdout.startswith(b"and rest\npodcp-")
+
+
 @pytest.mark.parametrize("top", [b"a/b", b".", b"..", None])
 def test_a_probe_that_says_what_none_says(top: bytes | None) -> None:
     """It is the container's fault, and no bug of ours."""
