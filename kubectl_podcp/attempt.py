@@ -11,7 +11,7 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 from typing import Protocol as Interface
 
 from kubectl_podcp.archive.follower import EndOfArchive, Event, Follower, Had, Trailer
@@ -98,6 +98,9 @@ class Attempt:
     :param unseen: is told of all that is there, where names were asked for.
     :ivar source_failed: whether it failed because of the source.
     """
+
+    is_raw: ClassVar[bool] = False
+    """Whether the destination gets one file, and no archive."""
 
     def __init__(
         self,
@@ -562,6 +565,7 @@ class Attempt:
             progress=self._progress,
             hears_out=self._keeps(XATTR),
             on_ready=self._on_ready,
+            raw=self.is_raw,
         )
         return self._sink
 

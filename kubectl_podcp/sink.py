@@ -248,6 +248,7 @@ class Sink:
     :param hears_out: whether what its tar has said on stderr counts when all was acknowledged.
     :param on_ready: called when the destination is ready, and before anything goes there, with the
         user and group that will own all that is unpacked; None where owners are kept. May raise.
+    :param raw: whether its shell itself writes all that comes to one file, and there is no tar.
     :ivar sent: bytes of the archive sent so far; any thread may read it.
     :ivar marker_sent: written by the sender, before the marker goes.
     :ivar has_staged: by the sender: the staging folder is there. A shell that was never told how
@@ -269,6 +270,7 @@ class Sink:
         progress: Callable[[], bytes] | None = None,
         hears_out: bool = False,
         on_ready: Callable[[tuple[int, int] | None], None] = lambda _: None,
+        raw: bool = False,
     ) -> None:
         # Set once.
         self._session = session
@@ -280,6 +282,7 @@ class Sink:
         self._progress = progress
         self._hears_out = hears_out
         self._on_ready = on_ready
+        self._writer, self._written = ("shell", "file") if raw else ("tar", "archive")
         self._said = re.compile(
             rb"^podcp-([0-9a-f]{32}) (ready(?: (\d{1,10}):(\d{1,10}))?|\d{1,3} \d \d)$"
         )
@@ -457,9 +460,12 @@ class Sink:
             return DestinationFailed("the destination could not make a folder to unpack in")
         if acknowledgement.tar:
             failure = DestinationKilled if acknowledgement.tar > SIGNALLED else DestinationFailed
-            return failure(f"the destination's tar ended with exit code {acknowledgement.tar}")
+            code = acknowledgement.tar
+            return failure(f"the destination's {self._writer} ended with exit code {code}")
         if not acknowledgement.marked:
-            return NotAcknowledged("the destination's tar ended before the end of the archive")
+            return NotAcknowledged(
+                f"the destination's {self._writer} ended before the end of the {self._written}"
+            )
         if acknowledgement.placed:
             return DestinationFailed("the copy could not be put in place")
         return NotAcknowledged("the destination acknowledged what was not sent yet")

@@ -217,6 +217,8 @@ class Unpacking(_In):
 class Filling(_In):
     """One file, of any length."""
 
+    is_raw = True
+
     def _open_source(self, nonce: str, names: bytes | None) -> Session:  # noqa: ARG002
         return self._open_inlet(b"")
 

@@ -608,30 +608,31 @@ place() {
 
 # One file, whose length nobody knew before its end. Behind it comes a line of a known length, which
 # says how long it was: that nothing is missing is seen by it, as by the marker of an archive. A
-# file that is replaced gives it its mode, and its owner where that can be given.
+# file that is replaced gives it its mode, and its owner where that can be given. All of it runs in
+# the staging folder, where _WORKERS finds it: stdin may be silent for as long as it likes.
 _EXTRACT_FILE = (
     _UNCHUNK
     + r"""
 size_is() { [ "$(stat -c %s -- "$file")" = "$1" ]; }
-extract() {
+extract() (
   umask 022
-  file=$stage/$top
-  read -r feed
+  file=./$top old=../$name
+  cd "$stage" && read -r feed || exit
   case $feed in
-    plain) @UNPACKER >"$file" || return ;;
-    chunked) unchunk | @UNPACKER >"$file" || return ;;
-    *) [ -z "$new" ] || keep=; return 1 ;;
+    plain) @UNPACKER >"$file" || exit ;;
+    chunked) unchunk | @UNPACKER >"$file" || exit ;;
+    *) exit 1 ;;
   esac
   { line=$(tail -c @LENGTH -- "$file"); } 2>/dev/null
-  case $line in *"podcp-$nonce "*) size=${line##* } ;; *) return 0 ;; esac
-  case $size in ''|*[!0-9]*) return 0 ;; esac
-  size_is "$((size + @LENGTH))" && truncate -s "$size" "$file" && size_is "$size" || return
-  if [ -f "$name" ] && [ ! -L "$name" ]; then
-    [ -n "$owner" ] || chown "$(stat -c %u:%g -- "$name")" "$file"
-    chmod "$(stat -c %a -- "$name")" "$file" || return
+  case $line in *"podcp-$nonce "*) size=${line##* } ;; *) exit 0 ;; esac
+  case $size in ''|*[!0-9]*) exit 0 ;; esac
+  size_is "$((size + @LENGTH))" && truncate -s "$size" "$file" && size_is "$size" || exit
+  if [ -f "$old" ] && [ ! -L "$old" ]; then
+    [ -n "$owner" ] || chown "$(stat -c %u:%g -- "$old")" "$file"
+    chmod "$(stat -c %a -- "$old")" "$file" || exit
   fi
-  >"$stage/$mark"
-}
+  >"$mark"
+)
 """
 )
 

@@ -106,6 +106,7 @@ class Copy:
         progress: Callable[[], bytes] | None = None,
         hears_out: bool = False,
         reserve: int = 1,
+        raw: bool = False,
     ) -> None:
         self.source = ScriptedSession(version)
         self.destination = ScriptedSession(version)
@@ -120,6 +121,7 @@ class Copy:
             patience=patience,
             progress=progress,
             hears_out=hears_out,
+            raw=raw,
         )
         self.relay = Relay(
             self.source,
@@ -653,6 +655,20 @@ def test_a_destination_that_ends_otherwise_fails_the_copy(
     error = running.failure()
     assert type(error) is kind
     assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (ack(1, 0, 1), "the destination's shell ended with exit code 1"),
+        (ack(0, 0, 1), "the destination's shell ended before the end of the file"),
+    ],
+)
+def test_where_no_tar_runs_none_is_said_to_have_ended(said: Stdout, words: str) -> None:
+    copy = Copy(raw=True)
+    copy.destination.say(READY, said, END)
+    copy.source.say(PIECE)
+    assert str(copy.fail()) == words
 
 
 @pytest.mark.parametrize("said", [SUCCESS, KILLED, END, ConnectionLost("the connection ended")])

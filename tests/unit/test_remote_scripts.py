@@ -621,6 +621,29 @@ def test_a_file_that_did_not_come_whole_is_not_placed(shell: Shell) -> None:
         assert contents(srv) == {"file": "old"}
 
 
+def test_a_file_that_is_being_written_is_left_alone_by_a_sweep(shell: Shell) -> None:
+    """Also where its stdin is silent: another copy to the same name begins meanwhile."""
+    written = Staging(Placement(b"/srv", b"file"), NONCE, b"-")
+    sweep = scripts.sweep(replace(written, keep=True), busy=True)
+    with bound_proc(shell), shell.start(scripts.receive_file(written, NONCE)) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        until(process.stdout, b" ready\n")
+        stage = shell.root / "srv" / STAGE
+        wait_until(
+            lambda: stage in {Path(f"/proc/{pid}/cwd").readlink() for pid in shell.processes()}
+        )
+        assert shell.run(sweep).returncode == 1
+        process.stdin.write(b"plain\nnew")
+        process.stdin.flush()
+        wait_until((stage / "-").exists)
+        assert shell.run(sweep).returncode == 1
+        process.stdin.write(scripts.file_end(NONCE, 3))
+        process.stdin.close()
+        assert until(process.stdout, b" 0 1 0\n")
+    assert contents(shell.root / "srv") == {"file": "new"}
+
+
 def test_a_file_that_is_replaced_gives_its_mode_and_owner(shell: Shell) -> None:
     old = shell.root / "srv/file"
     old.write_text("old")
@@ -1012,19 +1035,26 @@ def test_a_file_that_is_mounted_by_itself_is_not_replaced(shell: Shell, director
     (where / "file").unlink()
 
 
+@contextmanager
+def bound_proc(shell: Shell) -> Iterator[None]:
+    """Our own /proc in the userland, which has none."""
+    proc = shell.root / "proc"
+    proc.mkdir(exist_ok=True)
+    subprocess.run(["mount", "--bind", "/proc", str(proc)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(proc)], check=True)
+
+
 def test_the_probe_tells_what_is_mounted(shell: Shell) -> None:
     """A path with a space is escaped by the kernel; without /proc nothing is told."""
     srv = shell.fresh("srv")
     (srv / "a b").mkdir()
-    (shell.root / "proc").mkdir(exist_ok=True)
     script = scripts.probe_target(b"/srv", b"x")
     assert probe.target(shell.run(script).stdout, PATH).mounts == ()
-    with mounted(srv / "a b", "64k"):
-        subprocess.run(["mount", "--bind", "/proc", str(shell.root / "proc")], check=True)
-        try:
-            found = probe.target(shell.run(script).stdout, PATH).mounts
-        finally:
-            subprocess.run(["umount", str(shell.root / "proc")], check=True)
+    with mounted(srv / "a b", "64k"), bound_proc(shell):
+        found = probe.target(shell.run(script).stdout, PATH).mounts
     assert b"/srv/a b" in found
 
 
