@@ -24,8 +24,8 @@ MOST = 64 * 1024
 """Names that a pattern may stand for: each is a copy of its own, and some 500 bytes are held for
 it. What a container says that lies would be two million names."""
 
-_MANY = re.compile(rb"[\x80-\xff]|\[[!^]*\[|\[\^")
-"""What makes it depend on the shell's locale and kind what one character in a pattern is."""
+_LOOSE = re.compile(rb"\[[!^]*\[|\[\^")
+"""What makes it depend on the kind of shell what a set in a pattern is."""
 
 _WILDCARD = re.compile(rb"[*?\[]")
 
@@ -99,8 +99,8 @@ def _matches(pattern: bytes, name: bytes) -> bool:
         return name == pattern
     if name.startswith(b".") and not pattern.startswith(b"."):
         return False
-    if not _MANY.search(pattern + name):
-        return fnmatch.fnmatchcase(name, pattern)
-    # A set, and what "?" stands for, may be of several bytes.
-    loose = re.sub(rb"\[[!^]?\]?(?:\[[:.=].*?[:.=]\]|[^\]])*\]|\?", b"*", pattern)
-    return fnmatch.fnmatchcase(name, loose)
+    if _LOOSE.search(pattern):  # never for what the name holds, which that shell has chosen
+        pattern = re.sub(rb"\[[!^]?\]?(?:\[[:.=].*?[:.=]\]|[^\]])*\]|\?", b"*", pattern)
+    # What "?" and a set stand for is a byte, or a character, by the shell's locale.
+    texts = (each.decode("utf-8", "surrogateescape") for each in (name, pattern))
+    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(*texts)

@@ -188,6 +188,11 @@ def told(pattern: bytes, *names: bytes) -> int:
         (b"?.log", b"\xc3\xa4.txt"),
         (b"[[:digit:]]*", b".bashrc"),
         (b"[[:digit:]].log", b"1.txt"),
+        (b"?.log", b"bashrc\xc3\xa4.log"),
+        (b"?.log", b"bashrc[^.log"),
+        (b"[ab].log", b"bashrc\xff.log"),
+        (b"[ab].log", b"\xc3\xa4.log"),
+        (b"\xc3\xa4?", b"\xc3\xa4bc"),
     ],
 )
 def test_what_no_pattern_stands_for_is_refused(pattern: bytes, name: bytes) -> None:
@@ -206,6 +211,11 @@ def test_no_shell_may_say_more_names_than_can_be_held() -> None:
     ("pattern", "name"),
     [
         (b"?.log", b"\xc3\xa4.log"),
+        (b"??.log", b"\xc3\xa4.log"),
+        (b"?.log", b"\xff.log"),
+        (b"[!a]?", b"\xc3\xa4\xff"),
+        (b"[\xc3\xa4]x", b"\xc3\xa4x"),
+        (b"[\xc3\xa4]x", b"\xa4x"),
         (b"[[:alpha:]]x", b"ax"),
         (b"[^a]x", b"bx"),
         (b"a[b*", b"a[bc"),
