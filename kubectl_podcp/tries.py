@@ -336,18 +336,19 @@ class Tries:
         tell, where an image gives all of them one time.
         """
         before, self._plan = self._plan, plans.renewed(self._plan)
+        is_other = self._plan.source != before.source
+        if is_other and self._ledger is not None:
+            self._ledger.forget()
         if self._plan.target != before.target or self._plan.key != before.key:
             self._on_notice(f"{self._plan.target} was restarted: the copy begins anew")
             self._staging = self._new_staging(kept=self._plan.request.partial)
             self._last = self._current = None
             self._look_first = self._plan.request.partial  # a volume may have it yet
-        elif self._plan.source != before.source:
+        elif is_other:
             self._on_notice(
                 f"{self._plan.source} was restarted: what arrived is compared with what it has now"
             )
             self._doubts = True
-            if self._ledger is not None:
-                self._ledger.forget()
             if self._plan.request.checksum:
                 self._current = None
 

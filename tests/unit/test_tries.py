@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kubectl_podcp.archive.follower import Hashed
+from kubectl_podcp.archive.headers import REGULAR, Member
 from kubectl_podcp.errors import TimedOut
 from kubectl_podcp.tries import Tries
+from kubectl_podcp.verify import Ledger
 
 
 class Slow(Tries):
@@ -24,3 +32,32 @@ def test_a_time_that_is_over_does_not_end_the_clean_up() -> None:
     tries = Slow()
     assert tries._clean_up_at_the_end(kept=False) == ["cleaned, kept: False"]
     assert tries.times == 2
+
+
+class Restarted(Tries):
+    """Was made for ``plan``, and has read a file to its end."""
+
+    def __init__(self, plan: Any) -> None:
+        self._plan = plan
+        self._ledger = Ledger()
+        self._ledger.note(Hashed(Member(b"file", REGULAR, 5, 0o644, 0, 0, 0), bytes(32)))
+        self._on_notice = lambda _: None
+
+    def _new_staging(self, *, kept: bool) -> Any:
+        return kept
+
+
+@pytest.mark.parametrize(("source", "known"), [("first", 1), ("second", 0)])
+@pytest.mark.parametrize("target", ["first", "second"])
+def test_what_another_source_had_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch, source: str, target: str, known: int
+) -> None:
+    """Whatever became of the destination: on a volume it may have what the first source sent."""
+    request = SimpleNamespace(partial=True, checksum=False)
+    before = SimpleNamespace(source="first", target="first", key="key", request=request)
+    after = SimpleNamespace(source=source, target=target, key="key", request=request)
+    monkeypatch.setattr("kubectl_podcp.plan.renewed", lambda _: after)
+    tries = Restarted(before)
+    tries._ask_again()
+    assert tries._ledger is not None
+    assert len(tries._ledger) == known
