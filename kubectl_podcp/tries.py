@@ -29,6 +29,7 @@ from kubectl_podcp.errors import (
     AccessError,
     DestinationFailed,
     DestinationRefused,
+    ExecFailed,
     Interrupted,
     Mismatch,
     NotAcknowledged,
@@ -533,8 +534,9 @@ class Tries:
                     found = resumption(compare.same_staged(plan, self._staging, sizes))
         part = found.remainder.part if found else None
         if found is None or (part is not None and not self._same_prefix(part)):
-            plan.target.ask(scripts.sweep(replace(self._staging, keep=True)), SWEEP_TIMEOUT)
-            if staged:
+            is_foreign = staged == b"foreign\n"
+            self._make_room(is_foreign=is_foreign)
+            if staged and not is_foreign:
                 self._on_notice("nothing of what arrived can be used: the copy begins anew")
             return None
         if found.doubtful:
@@ -542,6 +544,24 @@ class Tries:
             spoil = scripts.spoil(self._staging, len(words))
             plan.target.ask(spoil, SWEEP_TIMEOUT, stdin=words)
         return found.remainder
+
+    def _make_room(self, *, is_foreign: bool) -> None:
+        """Remove what has the staging folder's name.
+
+        :param is_foreign: whether it is none of ours.
+        """
+        sweep = scripts.sweep(replace(self._staging, keep=True))
+        try:
+            self._plan.target.ask(sweep, SWEEP_TIMEOUT)
+        except ExecFailed as error:
+            if not is_foreign:
+                raise
+            raise DestinationRefused(
+                f"{self._path(self._staging)} is where what arrives would be kept, but somebody "
+                "else has made it, and we cannot remove it",
+                advice="remove it there, or leave out --partial",
+                stderr=error.stderr,
+            ) from error
 
     def _same_prefix(self, part: Part) -> bool:
         """Set the part aside; return whether the source's file still begins with it."""

@@ -864,7 +864,7 @@ arrive() {
 
 _CLEAN = r"""
 clean() {
-  [ ! -e "$stage" ] || rm -rf "$stage" 2>/dev/null || {
+  rm -rf "$stage" 2>/dev/null || {
     [ -L "$stage" ] || chmod -R u+rwx "$stage"; rm -rf "$stage"
   }
 }
@@ -1122,7 +1122,7 @@ done
 free || exit 1
 end_workers
 clean
-[ ! -e "$stage" ]
+[ ! -e "$stage" ] && [ ! -L "$stage" ]
 """.replace("@TAKING", _TAKING)
 
 
@@ -1245,7 +1245,8 @@ shorten() { :; }
 _LIST_STAGED = (
     _HEAD
     + _OURS
-    + r"""cd -P -- "$directory" && ours || exit 0
+    + r"""cd -P -- "$directory" || exit 0
+ours || { [ ! -e "$stage" ] && [ ! -L "$stage" ] || echo foreign; exit 0; }
 if [ -z "$end" ] && { placing || [ -n "$(workers)" ]; }; then echo busy; exit 0; fi
 end_workers || exit 1
 {
@@ -1274,7 +1275,8 @@ def list_staged(staging: Staging, nonce: str, *, end: bool) -> str:
 
     :param end: whether to end whoever is still at work there; otherwise ``busy`` is all we say.
 
-    Nothing is said where there is no such folder of ours, or nothing in it.
+    ``foreign`` is all we say where something has the folder's name that is none of ours. Nothing is
+    said where there is nothing, or nothing in it.
     """
     told = f"nonce={nonce}\nend={'1' if end else ''}\n"
     steps = _PLACING + _WORKERS + _SHORTEN + _JOIN + _LIST + _LIST_STAGED

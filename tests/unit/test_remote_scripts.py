@@ -1155,7 +1155,7 @@ def test_what_somebody_else_has_put_in_the_folder_s_place(shell: Shell, what: st
         (srv / STAGE).symlink_to("/victim" if what == "a link" else "/victim/none")
     before = contents(victim)
     looked = shell.run(scripts.list_staged(staging(b"/srv", keep=True), NONCE, end=True))
-    assert looked.stdout == b""
+    assert looked.stdout == b"foreign\n"
     for again in (False, True):
         receive = scripts.receive(
             staging(b"/srv", keep=True, place=False, again=again), NONCE, gnu=shell.name == "gnu"
@@ -1243,6 +1243,25 @@ def test_the_sweep_removes_a_staging_folder_and_nothing_else(shell: Shell) -> No
     assert contents(srv) == {"file": "kept"}
     assert shell.run(scripts.sweep(staging(b"/srv"))).returncode == 0
     assert shell.run(scripts.sweep(staging(b"/nope"))).returncode == 0
+
+
+@pytest.mark.parametrize("what", ["folder", "link"])
+def test_what_is_not_ours_is_said_and_removed_where_that_may_be(shell: Shell, what: str) -> None:
+    """A link may lead nowhere, and is in the way all the same."""
+    srv = shell.fresh("srv")
+    kept = staging(b"/srv", keep=True)
+    look = scripts.list_staged(kept, NONCE, end=True)
+    assert shell.run(look, uid=1000).stdout == b""
+    srv.chmod(0o1777)
+    if what == "folder":
+        (srv / STAGE / "mine").mkdir(parents=True)
+    else:
+        (srv / STAGE).symlink_to("/nowhere")
+    for uid, code in [(1000, 1), (0, 0)]:
+        said = shell.run(look, uid=uid).stdout
+        assert (said == b"foreign\n") is (uid == 1000 or what == "link")
+        assert shell.run(scripts.sweep(kept), uid=uid).returncode == code
+    assert list(srv.iterdir()) == []
 
 
 def test_the_sweep_leaves_alone_what_is_being_put_in_place(shell: Shell) -> None:

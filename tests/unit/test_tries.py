@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 
 from kubectl_podcp.archive.follower import Hashed
 from kubectl_podcp.archive.headers import REGULAR, Member
-from kubectl_podcp.errors import TimedOut
+from kubectl_podcp.errors import DestinationRefused, ExecFailed, TimedOut
+from kubectl_podcp.paths import Placement
+from kubectl_podcp.remote.scripts import Staging
 from kubectl_podcp.tries import Tries
 from kubectl_podcp.verify import Ledger
 
@@ -61,3 +64,25 @@ def test_what_another_source_had_is_forgotten(
     tries._ask_again()
     assert tries._ledger is not None
     assert len(tries._ledger) == known
+
+
+class Blocked(Tries):
+    """Cannot remove what has the staging folder's name."""
+
+    def __init__(self) -> None:
+        placement = Placement(b"/tmp", b"file")
+        self._staging = Staging(placement, "0" * 32, b"file")
+        self._plan: Any = SimpleNamespace(placement=placement, target=self)
+
+    def ask(self, _script: str, _timeout: float) -> bytes:
+        raise ExecFailed("sh ended with exit code 1", stderr=b"rm: not permitted")
+
+
+def test_whose_folder_is_in_the_way_is_said() -> None:
+    said = f"/tmp/.podcp-{'0' * 32} is where what arrives would be kept, but somebody else has"
+    with pytest.raises(DestinationRefused, match=re.escape(said)) as caught:
+        Blocked()._make_room(is_foreign=True)
+    assert caught.value.stderr == b"rm: not permitted"
+    assert "leave out --partial" in caught.value.advice
+    with pytest.raises(ExecFailed):
+        Blocked()._make_room(is_foreign=False)
