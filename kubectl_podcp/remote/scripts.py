@@ -321,9 +321,9 @@ _READ_ALL = 'tar cf - --numeric-owner -- "$top" </dev/null 3<&-'
 
 _REST_BLOCK = 1024 * 1024
 
-# What begins the stream is raw: the relay knows how long it is, and what it is. dd goes to where it
-# begins at once, in blocks. busybox' tail refuses numbers above 4 GiB, and like toybox', which is not
-# always with dd, it reads all that comes before.
+# What begins the stream is raw: the relay knows how long it is, and what it is. dd goes at once to
+# the block where it begins. busybox' tail knows no numbers above 4 GiB, and like toybox' it reads
+# all that comes before; but not every toybox has a dd.
 _READ_REST = """{
 if command -v dd >/dev/null; then
   dd bs=@BLOCK skip="$skip" if="$file" 2>/dev/null | tail -c +"$from"
@@ -717,8 +717,8 @@ place() {
 
 # What is mounted below the target is another file system: there mv would write a file in its
 # place, may fail half-way, and toybox' says 0 then. So what belongs there is unpacked in a folder
-# over there first, with umask 0 as before: a user that is not root has busybox' tar go by it. A file
-# that is mounted by itself (as /etc/hosts is, in a container) cannot be replaced by any rename.
+# over there first, with umask 0 as before: busybox' tar goes by it where its user is not root. A
+# file that is mounted by itself (as /etc/hosts is, in a container) cannot be replaced by any rename.
 _ACROSS = r"""
 leaf() {
   @MAY case $2 in @MOUNTS)
