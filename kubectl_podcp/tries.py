@@ -65,7 +65,10 @@ SWEEP_TIMEOUT = 5.0
 """Seconds for removing what a failed copy left."""
 
 COMMIT_TIMEOUT = 600.0
-"""Seconds for joining a file's parts and putting the copy in its place."""
+"""Seconds for putting the copy in its place."""
+
+REMOVE_TIMEOUT = 600.0
+"""Seconds for removing what is of no use to the next try, which may be very many files."""
 
 NOTHING_TO_SEND: Delivered = (Outcome(0, 0, b"", b""), ("", ""))
 """What an attempt returns for which no session was opened."""
@@ -504,7 +507,7 @@ class Tries:
         plan, nonce = self._plan, os.urandom(16).hex()
         staged = plan.target.ask(
             scripts.list_staged(self._staging, nonce, end=not self._look_first),
-            LIST_TIMEOUT,
+            self._within(LIST_TIMEOUT),
             listing.LIMIT,
         )
         if staged.endswith(b"busy\n"):
@@ -552,7 +555,7 @@ class Tries:
         """
         sweep = scripts.sweep(replace(self._staging, keep=True))
         try:
-            self._plan.target.ask(sweep, SWEEP_TIMEOUT)
+            self._plan.target.ask(sweep, REMOVE_TIMEOUT)
         except ExecFailed as error:
             if not is_foreign:
                 raise
@@ -572,6 +575,12 @@ class Tries:
         )
         return here == there != b""
 
+    def _within(self, seconds: float) -> float:
+        """Return ``seconds``, and as many more as joining the parts of a file may take, which is
+        the source or came from it."""
+        size = max(self._plan.found.facts.size or 0, self._tally.received)
+        return seconds + size / digest.SLOWEST
+
     def _may_be_placed(self) -> bool:
         """Whether somebody may be moving what is staged to its place."""
         if not self._staging.place:
@@ -588,7 +597,7 @@ class Tries:
         how = self._overwriting.rules()
         rules = scripts.rules(self._staging, how) if how else b""
         commit = scripts.commit(self._staging, nonce, len(rules))
-        said = self._plan.target.run(commit, COMMIT_TIMEOUT, stdin=rules)
+        said = self._plan.target.run(commit, self._within(COMMIT_TIMEOUT), stdin=rules)
         counts = rb" (\d{1,20}) (\d{1,20})" if how else rb""
         placed = re.search(rb"\npodcp-%b 0 1 (\d)%b\n\Z" % (nonce.encode(), counts), said)
         if placed is None:

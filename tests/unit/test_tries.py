@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 
 from kubectl_podcp.archive.follower import Hashed
 from kubectl_podcp.archive.headers import REGULAR, Member
-from kubectl_podcp.errors import DestinationRefused, ExecFailed, TimedOut
-from kubectl_podcp.paths import Placement
+from kubectl_podcp.errors import DestinationRefused, ExecFailed, NotAcknowledged, TimedOut
+from kubectl_podcp.paths import Kind, Placement, SourceFacts
 from kubectl_podcp.remote.scripts import Staging
+from kubectl_podcp.report import Tally
 from kubectl_podcp.tries import Tries
 from kubectl_podcp.verify import Ledger
 
@@ -86,3 +88,42 @@ def test_whose_folder_is_in_the_way_is_said() -> None:
     assert "leave out --partial" in caught.value.advice
     with pytest.raises(ExecFailed):
         Blocked()._make_room(is_foreign=False)
+
+
+class Patient(Tries):
+    """Notes how long the destination is given, which says nothing."""
+
+    def __init__(self, *, size: int | None, received: int) -> None:
+        self.limits = list[float]()
+        end = SimpleNamespace(ask=self._said, run=self._said)
+        facts = SourceFacts(b"/data", b"big", Kind.FILE, size)
+        found: Any = SimpleNamespace(target=end, found=SimpleNamespace(facts=facts))
+        self._plan = found
+        self._staging = Staging(Placement(b"/srv", b"big"), "0" * 32, b"big", place=False)
+        self._tally = Tally()
+        self._tally.received = received
+        self._overwriting: Any = SimpleNamespace(rules=lambda: None)
+        self._lock = threading.Lock()
+        self._look_first = self._given_up = False
+
+    def _said(self, _script: str, timeout: float, *_: object, **__: object) -> bytes:
+        self.limits.append(timeout)
+        return b""
+
+
+@pytest.mark.parametrize(("size", "received"), [(1 << 40, 0), (None, 1 << 40)])
+def test_joining_a_big_file_may_take_as_long_as_reading_it(size: int | None, received: int) -> None:
+    """Also before a third try, which would otherwise fail though it could go on."""
+    tries = Patient(size=size, received=received)
+    assert tries._look() is None
+    with pytest.raises(NotAcknowledged):
+        tries._commit()
+    listed, _, committed = tries.limits
+    assert min(listed, committed) > (1 << 40) / 100e6
+
+
+def test_removing_what_is_of_no_use_may_take_long() -> None:
+    """The next try waits for it, and nobody else does."""
+    tries = Patient(size=None, received=0)
+    assert tries._look() is None
+    assert tries.limits[1] >= 600
