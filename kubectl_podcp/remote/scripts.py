@@ -718,7 +718,7 @@ place() {
 # What is mounted below the target is another file system: there mv would write a file in its
 # place, may fail half-way, and toybox' says 0 then. So what belongs there is unpacked in a folder
 # over there first, with umask 0 as before: busybox' tar goes by it where its user is not root. A
-# file that is mounted by itself (as /etc/hosts is, in a container) cannot be replaced by any rename.
+# file that is mounted by itself (as /etc/hosts is, in a container) can be replaced by no rename.
 _ACROSS = r"""
 leaf() {
   @MAY case $2 in @MOUNTS)
