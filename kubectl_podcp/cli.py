@@ -134,7 +134,9 @@ def _carry_out(
         told.note(result, collected)
         _tell(result, said.quiet)
 
+    results: list[Result] = []
     with (
+        _told_what_is_copied(results),
         _log(said.v),
         outputs.watched((sys.stdout, sys.stderr), signals.nobody_reads),
         _progress("none" if said.dry_run else said.progress, tally, quiet=said.quiet),
@@ -145,7 +147,7 @@ def _carry_out(
         if said.dry_run:
             rehearsals = rehearse_all(said.sources, said.destinations, options, on_notice)
         else:
-            results = copy_all(
+            results += copy_all(
                 said.sources,
                 said.destinations,
                 options,
@@ -153,12 +155,25 @@ def _carry_out(
                 on_notice=on_notice,
                 on_result=on_result,
             )
+            if len(results) == 1 and isinstance(results[0], Report):
+                told.note(results[0], collected)
     if said.dry_run:
         return partial(_conclude_rehearsals, rehearsals, told, bool(said.output))
     if len(results) == 1 and isinstance(results[0], Report):
-        told.note(results[0], collected)
         return partial(_conclude, results[0], said.quiet, _say)
     return partial(_conclude_all, results, said.quiet, time.monotonic() - began)
+
+
+@contextmanager
+def _told_what_is_copied(results: Sequence[Result]) -> Iterator[None]:
+    """Let a signal that comes when all is copied, and some of what was printed has not been read,
+    say so. Of several copies each one is told as it ends."""
+    try:
+        yield
+    except Interrupted as error:
+        if len(results) == 1 and isinstance(results[0], Report):
+            error.left = results[0].summary()
+        raise
 
 
 def _conclude_rehearsals(rehearsals: Sequence[Rehearsal], told: _Document, quiet: bool) -> int:

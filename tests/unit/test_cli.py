@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -558,6 +558,26 @@ def test_a_signal_changes_nothing_once_the_outcome_is_known(
     assert run(*WORDS) == 0
     assert stderr.getvalue() == SUMMARY
     assert len(copying.requests) == 1
+
+
+@pytest.mark.usefixtures("copying")
+def test_a_signal_that_comes_after_the_copy_says_that_it_is_complete(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """While a slow reader has not taken all lines, for example."""
+
+    @contextmanager
+    def late(*_: object, **__: object) -> Iterator[None]:
+        yield
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(cli, "_progress", late)
+    assert run(*WORDS) == 130
+    assert capsys.readouterr().err == f"error: interrupted\n{SUMMARY}"
+    assert run("-o", "json", *WORDS) == 130
+    document = json.loads(capsys.readouterr().out)
+    assert [each["status"] for each in document["copies"]] == ["complete"]
+    assert document["error"]["code"] == "interrupted"
 
 
 ENDS = """
