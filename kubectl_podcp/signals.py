@@ -143,7 +143,11 @@ class Signals:
             self._looks += 1
             self._looked.put(None)
         is_ours = number != signal.SIGPIPE or not (self._is_read or self._is_over)
-        if self._is_heard or not is_ours:
+        if not is_ours:
+            return
+        if self._is_heard:
+            if number != signal.SIGPIPE:  # it came before the handler below was there
+                _end_at_once(number, frame)
             return
         if self._is_watched and _imports(frame):
             self._put_off = number

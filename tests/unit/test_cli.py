@@ -541,6 +541,22 @@ def test_two_signals_at_once_end_it_without_a_traceback() -> None:
     assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
 
 
+def test_a_second_signal_ends_it_also_while_the_first_one_is_looked_at() -> None:
+    program = (
+        "import signal, sys\n"
+        "from kubectl_podcp import cli, copies, signals\n"
+        "def carry_out(*_): signal.raise_signal(signal.SIGINT)\n"
+        "def late(number, handler, real=signal.signal):\n"
+        "    if handler is signals._end_at_once: signal.raise_signal(number)\n"
+        "    return real(number, handler)\n"
+        "copies.carry_out, signal.signal = carry_out, late\n"
+        "sys.exit(cli.main(['kubectl-podcp', 'a:/x', 'b:/y']))\n"
+    )
+    argv = [sys.executable, "-c", program]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_changes_nothing_once_the_outcome_is_known(
     number: signal.Signals, copying: Copying, monkeypatch: pytest.MonkeyPatch
