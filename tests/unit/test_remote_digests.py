@@ -330,8 +330,8 @@ def started(shell: Shell, script: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a script where there is a /proc, as in any container."""
     mount = 'mkdir -p "$1/proc" && mount --rbind /proc "$1/proc" && shift && exec "$@"'
     words = ["unshare", "--mount", "sh", "-c", mount, "sh", str(shell.root)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([*words, *shell.command(script)], **pipes) as process:
+    words += shell.command(script)
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             yield process
         finally:
