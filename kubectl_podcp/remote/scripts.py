@@ -719,6 +719,7 @@ place() {
 # place, may fail half-way, and toybox' says 0 then. So what belongs there is unpacked in a folder
 # over there first, with umask 0 as before: busybox' tar goes by it where its user is not root. A
 # file that is mounted by itself (as /etc/hosts is, in a container) can be replaced by no rename.
+# With --partial the folder's name is known, and one of a run that was killed here may be there.
 _ACROSS = r"""
 leaf() {
   @MAY case $2 in @MOUNTS)
@@ -731,6 +732,7 @@ land() {
   case $PWD/${to#./} in @BELOW) across "$@" ;; *) @LAND ;; esac
 }
 across() {
+  rm -rf -- "$to/$stage"
   ( umask 077; mkdir -- "$to/$stage" ) || return 1
   sent=$PWD/$stage/$stage-sent
   rm -f -- "$sent"

@@ -969,6 +969,7 @@ def test_what_is_mounted_below_the_target_receives_its_files_at_once(shell: Shel
     with mounted(srv / "tree/sub", "1m"):
         (srv / "tree/sub/new").write_text("old")
         (srv / "tree/sub/other").write_text("other")
+        (srv / "tree/sub" / STAGE / "of a killed run").mkdir(parents=True)
         with (srv / "tree/sub/new").open() as old:
             placement, mounts = Placement(b"/srv/tree", b""), (b"/srv/tree/sub",)
             answer = receive(shell, placement, archive(), PlainFeed(), mounts=mounts)
