@@ -54,6 +54,9 @@ QUEUE_BATCHES = 8
 PLACED, NOT_PLACED, PARTLY_PLACED = range(3)
 """What the destination's shell says of putting the copy in its place: a merge may stop half-way."""
 
+ASKED_FOR = 2.0
+"""Seconds for which a copy that has ended waits for an answer that nobody needs any more."""
+
 LINGER = 0.5
 """Seconds given to stderr after a failure: it comes on a channel of its own, maybe later."""
 
@@ -228,6 +231,11 @@ class _Asked:
         self._thread = threading.Thread(target=self._ask, args=(self._question,), daemon=True)
         self._thread.start()
 
+    def end(self) -> None:
+        """Let no thread be left that asks, unless it takes very long."""
+        if self._thread is not None:
+            self._thread.join(ASKED_FOR)
+
     def _ask(self, question: Callable[[], bytes]) -> None:
         with suppress(PodcpError, OSError):
             self.answer = question()
@@ -376,6 +384,12 @@ class Sink:
         :raises NotAcknowledged: nothing is known of it for :data:`ACKNOWLEDGED_WITHIN`.
         """
         asked = _Asked(self._progress)
+        try:
+            self._await(asked)
+        finally:
+            asked.end()
+
+    def _await(self, asked: _Asked) -> None:
         seen, since = b"", time.monotonic()
         pause = self._patience / 2 if self._patience else ACKNOWLEDGED_WITHIN
         while not self.signals.ended.wait(pause):

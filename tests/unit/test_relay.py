@@ -451,6 +451,21 @@ def test_it_is_asked_once_at_a_time() -> None:
     until(lambda: not any("_ask" in thread.name for thread in threading.enumerate()))
 
 
+def test_who_asks_does_not_outlive_the_copy() -> None:
+    asking = threading.Event()
+
+    def progress() -> bytes:
+        asking.set()
+        time.sleep(0.3)  # as long as a session takes on a busy node
+        return b"x"
+
+    copy, running = sent(patience=0.02, progress=progress)
+    assert asking.wait(SECONDS)
+    copy.destination.say(ack(), END)
+    running.result()
+    assert not any("_ask" in thread.name for thread in threading.enumerate())
+
+
 def test_without_progress_to_be_seen_there_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sink, "ACKNOWLEDGED_WITHIN", 0.1)
     for options in (dict[str, Any](), {"patience": 0.02, "progress": lambda: b"placing"}):
