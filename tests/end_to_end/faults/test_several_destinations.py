@@ -14,7 +14,10 @@ from tests.end_to_end.breaker import Breaker, Link, breaking
 from tests.end_to_end.conftest import ClusterUnderTest
 from tests.end_to_end.faults.causes import delete_pod
 from tests.end_to_end.pods import TestPod, wait_until
-from tests.end_to_end.test_fanout import BIG, has_it, make_tree
+from tests.end_to_end.test_fanout import has_it, make_tree
+
+MIB = 96
+"""Servers and sockets take tens of them for a tar that reads nothing."""
 
 SOME = 4 << 20
 """Bytes that go to all of them together before the first trouble."""
@@ -45,8 +48,7 @@ def signal_tar(pod: TestPod, signal: str) -> bool:
 def test_those_that_fail_hurt_no_other(
     cluster: ClusterUnderTest, version: str, tmp_path: Path, full: TestPod
 ) -> None:
-    # A real cluster's servers take tens of MiB for a tar that reads nothing.
-    sent = make_tree(cluster.pod("gnu-0"), 96 if cluster.is_real else BIG)
+    sent = make_tree(cluster.pod("gnu-0"), MIB)
     whole, stops = cluster.pod("bsdtar-1"), cluster.pod("toybox-1")
     for pod in (whole, stops, cluster.pod("busybox-1")):
         pod.fresh("/srv")
