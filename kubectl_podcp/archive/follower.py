@@ -75,6 +75,13 @@ so that whoever takes them may stop this."""
 TRAILER_MAX = len(b"\npodcp-") + 32 + len(b" 255\n")
 """The length of the longest trailer."""
 
+
+def trailer_form(nonce: str) -> re.Pattern[bytes]:
+    """Return what is found in the last :data:`TRAILER_MAX` bytes of a stream, and no sooner, where
+    it ends with the trailer; the group is the exit code of the source's tar."""
+    return re.compile(rb"\npodcp-%b ([0-9]{1,3})\n\Z" % nonce.encode("ascii"))
+
+
 _LONGEST = {LONG_NAME: MAX_NAME + 1, LONG_LINK: MAX_NAME + 1, PAX: MAX_PAX, PAX_GLOBAL: MAX_PAX}
 _EXTENSIONS = (LONG_NAME, LONG_LINK, PAX)
 _NONCE = re.compile(r"[0-9a-f]{32}")
@@ -262,7 +269,7 @@ class Follower:
         self._ended = False
         self._trailer: Trailer | None = None
         self._trailer_start = b"\npodcp-%b " % nonce.encode()
-        self._trailer_form = re.compile(self._trailer_start + rb"([0-9]{1,3})\n\Z")
+        self._trailer_form = trailer_form(nonce)
 
     def feed(self, data: bytes) -> Iterator[bytes | Event]:
         """Take the next message; yield pieces to send on and events, in order.

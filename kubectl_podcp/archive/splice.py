@@ -16,12 +16,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from kubectl_podcp.archive.follower import Event, Follower
+from kubectl_podcp.archive.follower import TRAILER_MAX, Event, Follower, trailer_form
 from kubectl_podcp.archive.headers import ZERO_BLOCK, Member, encode, padded
 from kubectl_podcp.errors import IncompleteArchive, printable
-
-_LONGEST_TRAILER = 64
-"""Bytes of the line that ends all that a source sends, and some more."""
 
 
 class Splice:
@@ -45,8 +42,8 @@ class Splice:
         self._line = b"\npodcp-%b rest " % nonce.encode("ascii")
         self._said = b""
         self._missing = len(self._line) + 42  # bytes of the line, of which all have one length
-        self._trailer = re.compile(rb"\npodcp-%b \d+\n\Z" % nonce.encode("ascii"))
-        self._newest = b""  # the end of what came
+        self._trailer_form = trailer_form(nonce)
+        self._tail = b""  # of all that came
         self._after = b"\0" * (padded(rest.size) - rest.size) + ZERO_BLOCK * (2 if alone else 0)
 
     def feed(self, data: bytes) -> Iterator[bytes | Event]:
@@ -54,9 +51,9 @@ class Splice:
 
         :raises IncompleteArchive: the file has shrunk.
         """
-        self._newest = (self._newest + data[-_LONGEST_TRAILER:])[-_LONGEST_TRAILER:]
+        self._tail = (self._tail + data[-TRAILER_MAX:])[-TRAILER_MAX:]
         yield from self._take(data)
-        if self._missing and self._trailer.search(self._newest):
+        if self._missing and self._trailer_form.search(self._tail):
             raise self._shorter()
 
     def _take(self, data: bytes) -> Iterator[bytes | Event]:
