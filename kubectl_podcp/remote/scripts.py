@@ -1468,7 +1468,7 @@ busy=
 wait "$watcher"
 """
 
-_PREFIX = """h=$(head -c "$size" -- "${part:-$file}" | $sha256) &&
+_PREFIX = """h=$(head -c "$size" -- "$part" | $sha256) &&
   printf '%s %s  %s\\n' "$nonce" "${h%% *}" "$file\""""
 _NAMED = 'eval "sh -c \\"\\$say\\" all $words"'
 _FOUND = r"""find "./$top" -type f -perm -400 -exec sh -c "$say" all {} + \
@@ -1481,8 +1481,8 @@ def digest_of_prefix(source: SourceFacts, name: bytes, size: int, nonce: str, sh
     :param sha256: one of :data:`SHA256`.
     """
     return (
-        f"nonce={nonce}\nsha256={quote(sha256.encode())}\nsize={size}\npart=\n"
-        f"directory={quote(source.directory)}\nfile={quote(b'./' + name)}"
+        f"nonce={nonce}\nsha256={quote(sha256.encode())}\nsize={size}\n"
+        f"directory={quote(source.directory)}\nfile={quote(b'./' + name)}\npart=$file"
         + _SEND
         + _DIGESTS % ("", _PREFIX)
     )
