@@ -6,6 +6,8 @@ import os
 import shutil
 import stat
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +45,17 @@ class Shell:
     def start(self, script: str) -> subprocess.Popen[bytes]:
         """Start ``script`` with pipes at its stdin and stdout."""
         return subprocess.Popen(self.command(script), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    @contextmanager
+    def proc(self) -> Iterator[None]:
+        """Have our own /proc in here, as any container has one."""
+        proc = self.root / "proc"
+        proc.mkdir(exist_ok=True)
+        subprocess.run(["mount", "--bind", "/proc", str(proc)], check=True)
+        try:
+            yield
+        finally:
+            subprocess.run(["umount", str(proc)], check=True)
 
     def fresh(self, name: str) -> Path:
         """Return the directory ``name`` in here, emptied."""

@@ -536,9 +536,7 @@ def test_two_signals_at_once_end_it_without_a_traceback() -> None:
         "importlib.import_module('kubectl_podcp.copies').carry_out = carry_out\n"
         "sys.exit(cli.main(['kubectl-podcp', 'a:/x', 'b:/y']))\n"
     )
-    argv = [sys.executable, "-c", program]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
-    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
+    assert ended(program) == (-signal.SIGTERM, "")
 
 
 def test_a_second_signal_ends_it_also_while_the_first_one_is_looked_at() -> None:
@@ -552,9 +550,14 @@ def test_a_second_signal_ends_it_also_while_the_first_one_is_looked_at() -> None
         "copies.carry_out, signal.signal = carry_out, late\n"
         "sys.exit(cli.main(['kubectl-podcp', 'a:/x', 'b:/y']))\n"
     )
+    assert ended(program) == (-signal.SIGTERM, "")
+
+
+def ended(program: str) -> tuple[int, str]:
+    """Run a program; return its exit code, or minus the signal's number, and its stderr."""
     argv = [sys.executable, "-c", program]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
-    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
+    return done.returncode, done.stderr
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -624,9 +627,7 @@ def test_a_signal_at_the_very_end_does_not_spoil_the_exit_code(
     times: int, at_exit: str, code: int, said: str
 ) -> None:
     """But a second one ends a process that cannot say how it went, as where nobody reads that."""
-    argv = [sys.executable, "-c", ENDS.format(times=times, at_exit=at_exit)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
-    assert (done.returncode, done.stderr) == (code, said)
+    assert ended(ENDS.format(times=times, at_exit=at_exit)) == (code, said)
 
 
 @pytest.mark.parametrize("number", SIGNALS)

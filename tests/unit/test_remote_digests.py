@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -314,7 +313,7 @@ def test_what_reads_a_file_ends_when_the_client_is_gone(shell: Shell, named: boo
     else:
         facts = SourceFacts(b"/data", b"tree", Kind.DIRECTORY)
         script = scripts.digest_of_prefix(facts, b"tree/slow", 9, NONCE, command(shell))
-    with started(shell, script) as process:
+    with shell.proc(), shell.start(script) as process:
         assert process.stdin
         process.stdin.write(words)
         process.stdin.flush()
@@ -323,16 +322,3 @@ def test_what_reads_a_file_ends_when_the_client_is_gone(shell: Shell, named: boo
         process.wait(10)
         until(lambda: not shell.processes())
         os.close(slow)
-
-
-@contextmanager
-def started(shell: Shell, script: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a script where there is a /proc, as in any container."""
-    mount = 'mkdir -p "$1/proc" && mount --rbind /proc "$1/proc" && shift && exec "$@"'
-    words = ["unshare", "--mount", "sh", "-c", mount, "sh", str(shell.root)]
-    words += shell.command(script)
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        try:
-            yield process
-        finally:
-            process.kill()

@@ -376,16 +376,7 @@ def test_the_source_sends_names_that_no_list_can_hold(shell: Shell, listed: list
     names = b"".join(name + b"\n" for name in listed)
     some = scripts.Some(None, len(names), (b"./tree/in\na list",))
     facts = SourceFacts(b"/data", b"tree", Kind.DIRECTORY)
-    process = shell.start(scripts.send(facts, NONCE, some, gnu=shell.name == "gnu"))
-    assert process.stdin and process.stdout
-    process.stdin.write(names)
-    process.stdin.flush()
-    packed = until(process.stdout, f"\npodcp-{NONCE} 0\n".encode())
-    process.stdin.close()
-    process.wait(10)
-    with tarfile.open(fileobj=io.BytesIO(packed)) as members:
-        sent = [os.fsencode(name).removeprefix(b"./") for name in members.getnames()]
-    assert sorted(sent) == sorted([*listed, b"tree/in\na list"])
+    assert sorted(read(shell, facts, some, names)) == sorted([*listed, b"tree/in\na list"])
 
 
 @pytest.mark.parametrize("top", [b"-x", b" --checkpoint=1", b"\t-x", b"@x", b" x"])
@@ -397,15 +388,20 @@ def test_a_name_in_a_list_is_no_option(shell: Shell, top: bytes) -> None:
     names = scripts.operand(top) + b"\n"
     facts = SourceFacts(b"/data", top, Kind.FILE)
     some = scripts.Some(None, len(names))
+    assert read(shell, facts, some, names) == [top]
+
+
+def read(shell: Shell, facts: SourceFacts, some: scripts.Some, names: bytes) -> list[bytes]:
+    """Give a source's shell its list of names; return those in the archive, tar having ended."""
     process = shell.start(scripts.send(facts, NONCE, some, gnu=shell.name == "gnu"))
     assert process.stdin and process.stdout
     process.stdin.write(names)
     process.stdin.flush()
-    archive = until(process.stdout, f"\npodcp-{NONCE} 0\n".encode())
+    packed = until(process.stdout, f"\npodcp-{NONCE} 0\n".encode())
     process.stdin.close()
     process.wait(10)
-    with tarfile.open(fileobj=io.BytesIO(archive)) as members:
-        assert [os.fsencode(each).removeprefix(b"./") for each in members.getnames()] == [top]
+    with tarfile.open(fileobj=io.BytesIO(packed)) as members:
+        return [os.fsencode(name).removeprefix(b"./") for name in members.getnames()]
 
 
 def test_the_trailer_tells_that_tar_failed(shell: Shell) -> None:
@@ -625,7 +621,7 @@ def test_a_file_that_is_being_written_is_left_alone_by_a_sweep(shell: Shell) -> 
     """Also where its stdin is silent: another copy to the same name begins meanwhile."""
     written = Staging(Placement(b"/srv", b"file"), NONCE, b"-")
     sweep = scripts.sweep(replace(written, keep=True), busy=True)
-    with bound_proc(shell), shell.start(scripts.receive_file(written, NONCE)) as process:
+    with shell.proc(), shell.start(scripts.receive_file(written, NONCE)) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         until(process.stdout, b" ready\n")
@@ -1036,25 +1032,13 @@ def test_a_file_that_is_mounted_by_itself_is_not_replaced(shell: Shell, director
     (where / "file").unlink()
 
 
-@contextmanager
-def bound_proc(shell: Shell) -> Iterator[None]:
-    """Our own /proc in the userland, which has none."""
-    proc = shell.root / "proc"
-    proc.mkdir(exist_ok=True)
-    subprocess.run(["mount", "--bind", "/proc", str(proc)], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(proc)], check=True)
-
-
 def test_the_probe_tells_what_is_mounted(shell: Shell) -> None:
     """A path with a space is escaped by the kernel; without /proc nothing is told."""
     srv = shell.fresh("srv")
     (srv / "a b").mkdir()
     script = scripts.probe_target(b"/srv", b"x")
     assert probe.target(shell.run(script).stdout, PATH).mounts == ()
-    with mounted(srv / "a b", "64k"), bound_proc(shell):
+    with mounted(srv / "a b", "64k"), shell.proc():
         found = probe.target(shell.run(script).stdout, PATH).mounts
     assert b"/srv/a b" in found
 
