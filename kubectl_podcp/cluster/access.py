@@ -118,7 +118,8 @@ def _endpoint(cluster: Entry) -> Endpoint:
         server = f"{'https' if any(map(cluster.has, tls)) else 'http'}://{server}"
     try:
         parts = urlsplit(server)
-        host, port = parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme]
+        default = _DEFAULT_PORTS[parts.scheme]
+        host, port = parts.hostname, parts.port or default
     except (ValueError, KeyError):
         host, port = None, 0
     if not host:

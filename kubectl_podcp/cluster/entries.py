@@ -7,7 +7,6 @@ In: a mapping as YAML gave it. Out: text, flags, paths, bytes. Raises
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,6 +79,8 @@ class Entry:
     def path(self, key: str) -> Path | None:
         """Return a field that names a file: relative to the kubeconfig, as kubectl has it."""
         name = self.text(key)
+        if "\0" in name:
+            raise self.error(f"{key} should name a file, and holds a NUL")
         return self.origin.parent / name if name else None
 
     def material(self, key: str) -> bytes | Path | None:
@@ -90,7 +91,7 @@ class Entry:
         try:
             # Not strict: files written by hand break the lines.
             return base64.b64decode(data)
-        except binascii.Error as cause:
+        except ValueError as cause:  # binascii.Error is one; so is what is not ASCII
             raise self.error(f"{key}-data is not base64") from cause
 
     def contents(self, key: str) -> bytes | None:

@@ -108,9 +108,17 @@ def _listed() -> str:
 def _files(kubeconfig: str | None) -> list[Path]:
     """Return the files to read; only those that the environment names may be missing."""
     if kubeconfig:
-        return [Path(kubeconfig).expanduser()]
-    paths = [Path(path).expanduser() for path in _listed().split(os.pathsep) if path]
+        return [_expanded(kubeconfig)]
+    paths = [_expanded(path) for path in _listed().split(os.pathsep) if path]
     return [path for path in dict.fromkeys(paths) if not _is_missing(path)]
+
+
+def _expanded(path: str) -> Path:
+    """Return a path, its ``~`` replaced where there is such a home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def _is_missing(path: Path) -> bool:
@@ -269,7 +277,7 @@ def _from_auth_provider(user: Entry, merged: _Merged) -> Credential:
     provider = user.section("auth-provider")
     name = provider.text("name")
     scratch = copy.deepcopy(dict(provider.values))
-    settings = scratch.setdefault("config", {})
+    settings = scratch["config"] = dict(provider.section("config").values)
     _demand_verification(settings)
     configuration = Configuration()
     try:

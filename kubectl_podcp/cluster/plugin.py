@@ -77,7 +77,8 @@ def run(user: Entry, cluster: Entry) -> Response:
     environment = {
         **os.environ,
         **_environment(plugin),
-        "KUBERNETES_EXEC_INFO": json.dumps(document),
+        # As text: YAML's dates, which JSON does not have.
+        "KUBERNETES_EXEC_INFO": json.dumps(document, default=str),
     }
     return _parse(_output(plugin, environment, interactive), version, plugin)
 
@@ -108,18 +109,26 @@ def _cluster_info(cluster: Entry) -> dict[str, Any]:
     authority = cluster.contents("certificate-authority")
     if authority is not None:
         info["certificate-authority-data"] = base64.b64encode(authority).decode("ascii")
-    for extension in cluster.values.get("extensions") or []:
-        if extension.get("name") == _EXTENSION:
-            info["config"] = extension.get("extension")
+    extensions = cluster.values.get("extensions") or []
+    try:
+        named = {each["name"]: each.get("extension") for each in extensions}
+    except (KeyError, TypeError, AttributeError) as cause:
+        raise cluster.error("extensions should list names and what they are") from cause
+    if _EXTENSION in named:
+        info["config"] = named[_EXTENSION]
     return info
 
 
 def _environment(plugin: Entry) -> dict[str, str]:
     pairs = plugin.values.get("env") or []
     try:
-        return {str(pair["name"]): str(pair["value"]) for pair in pairs}
-    except (KeyError, TypeError) as cause:
+        return {str(pair["name"]): _text(pair.get("value")) for pair in pairs}
+    except (KeyError, TypeError, AttributeError) as cause:
         raise plugin.error("the credential plugin's env should list names and values") from cause
+
+
+def _text(value: object) -> str:
+    return "" if value is None else str(value)  # as Go leaves a field that is not there
 
 
 def _executable(plugin: Entry) -> str:
@@ -161,6 +170,11 @@ def _output(plugin: Entry, environment: Mapping[str, str], interactive: bool) ->
     with process:
         try:
             output = _communicate(process, complaint)
+            if len(output) > _MAX_OUTPUT:
+                raise plugin.error(
+                    f'the credential plugin "{command}" writes more than any credential has',
+                    advice=_BY_HAND,
+                )
             status = process.wait()
         except BaseException:
             process.kill()

@@ -139,6 +139,15 @@ def test_the_default_file_stands_in_the_home_folder(tmp_path: Path) -> None:
     assert load().namespace == "mine"
 
 
+def test_a_home_that_nobody_has_is_a_name_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~nobody-here").mkdir()
+    name = write(tmp_path / "~nobody-here" / "config", config(SERVER, namespace="mine"))
+    assert load(name.removeprefix(f"{tmp_path}/")).namespace == "mine"
+
+
 def test_the_flag_names_one_file_even_with_a_colon(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,7 +303,10 @@ def test_a_server_without_scheme_is_https_where_tls_is_configured(load_with: Loa
     assert load_with(cluster).endpoint.port == 443
 
 
-@pytest.mark.parametrize("server", ["ftp://x", "https://", "https://x:port", "https://x:99999"])
+@pytest.mark.parametrize(
+    "server",
+    ["ftp://x", "ftp://x:1", "htps://x:6443", "https://", "https://x:port", "https://x:99999"],
+)
 def test_a_server_that_is_no_url_is_refused(load_with: Load, server: str) -> None:
     assert f"not an http or https URL: {server}" in refused(lambda: load_with({"server": server}))
 
@@ -400,6 +412,8 @@ def test_tls_server_name_is_the_name_to_verify(load_with: Load) -> None:
         ({"certificate-authority": "empty.pem"}, "holds no PEM certificate"),
         ({"certificate-authority-data": "eA="}, "is not base64"),
         ({"certificate-authority-data": "eHl6"}, "holds no PEM certificate"),
+        ({"certificate-authority-data": "\u00e9"}, "is not base64"),
+        ({"certificate-authority": "a\0b"}, "should name a file"),
         ({"insecure-skip-tls-verify": "yes"}, "should be true or false"),
         ({"server": {}, "tls-server-name": []}, "should be text"),
     ],
@@ -616,6 +630,39 @@ def test_a_plugin_gets_its_arguments_environment_and_the_cluster(
     }
 
 
+@pytest.mark.parametrize("extensions", [5, "x", ["x"], [{"extension": 1}]])
+def test_extensions_that_are_none_are_named(
+    load_with: Load, plugin: Callable[..., dict[str, Any]], extensions: object
+) -> None:
+    user = plugin(credential(token="t"), provideClusterInfo=True)
+    told = refused(lambda: load_with({**SERVER, "extensions": extensions}, user))
+    assert told.startswith('extensions should list names and what they are (cluster "c" in ')
+
+
+def test_what_yaml_takes_for_a_date_reaches_the_plugin_as_text(
+    tmp_path: Path, plugin: Callable[..., dict[str, Any]]
+) -> None:
+    script = f"printf '%s' \"$KUBERNETES_EXEC_INFO\" > {tmp_path}/info\n" + credential(token="t")
+    extension = {"name": "client.authentication.k8s.io/exec", "extension": "2026-11-30"}
+    document = config(
+        {**SERVER, "extensions": [extension]}, plugin(script, provideClusterInfo=True)
+    )
+    unquoted = json.dumps(document).replace('"2026-11-30"', "2026-11-30")  # which YAML can be
+    (tmp_path / "config").write_text(unquoted)
+    load(str(tmp_path / "config"))
+    told = json.loads((tmp_path / "info").read_text())
+    assert told["spec"]["cluster"]["config"] == "2026-11-30"
+
+
+def test_a_variable_without_a_value_is_empty(
+    tmp_path: Path, load_with: Load, plugin: Callable[..., dict[str, Any]]
+) -> None:
+    """As in kubectl, where a field that is missing has Go's zero value."""
+    script = f"printf '%s' \"<$A><${{B-unset}}>\" > {tmp_path}/seen\n" + credential(token="t")
+    load_with(user=plugin(script, env=[{"name": "A", "value": None}, {"name": "B"}]))
+    assert (tmp_path / "seen").read_text() == "<><>"
+
+
 def test_a_plugin_on_the_path_runs_once_until_its_token_expires(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -663,6 +710,7 @@ def test_a_plugins_certificate_is_shown(
         ),
         ("kill -9 $$", 'the credential plugin "./plugin" failed with signal 9'),
         ("echo secret", "answer is no ExecCredential"),
+        ("yes secret", "writes more than any credential has"),
         ("echo '{}'", "answer is no ExecCredential"),
         ("echo '[]'", "answer is no ExecCredential"),
         (credential("client.authentication.k8s.io/v1beta1", token="secret"), f"of {V1}"),
@@ -712,7 +760,8 @@ def test_a_plugin_that_leaves_a_daemon_behind_does_not_hang(
         ({"command": ""}, "has no command"),
         ({"apiVersion": "client.authentication.k8s.io/v1alpha1"}, "is not supported"),
         ({"interactiveMode": "Always"}, "standard input is no terminal"),
-        ({"env": [{"name": "x"}]}, "should list names and values"),
+        ({"env": [{"value": "x"}]}, "should list names and values"),
+        ({"env": ["x"]}, "should list names and values"),
     ],
 )
 def test_a_plugin_that_cannot_run_is_named(
@@ -750,6 +799,8 @@ def test_an_auth_provider_that_gives_no_token_is_an_error(load_with: Load) -> No
         return {"auth-provider": {"name": name, "config": config}}
 
     assert "not supported" in refused(lambda: load_with(user=provider("azure", token="x")))
+    text: dict[str, Any] = {"auth-provider": {"name": "oidc", "config": "text"}}
+    assert "config should be a mapping" in refused(lambda: load_with(user=text))
     unreachable = {
         "id-token": jwt(1),
         "refresh-token": "r",
