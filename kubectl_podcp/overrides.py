@@ -57,18 +57,23 @@ NOTHING = Overrides()
 """The kubeconfig as it is."""
 
 
+_MOST = 1e9
+"""Seconds, some thirty years: more than that no clock's limit can be told."""
+
+
 def seconds(text: str, flag: str = "--request-timeout") -> float | None:
-    """Return the seconds that a flag means: ``5``, ``1m30s``; None for ``0``.
+    """Return the seconds that a flag means: ``5``, ``1m30s``; None for ``0``, 10^9 for more.
 
     Source: client-go ``tools/clientcmd/config.go`` (``ParseTimeout``), Go's ``time.ParseDuration``.
 
     :raises UsageError: it is no duration.
     """
     if re.fullmatch(r"\d+", text, re.ASCII):
-        return float(text) or None
+        return min(float(text), _MOST) or None
     if not re.fullmatch(f"(?:{_TERM})+", text, re.ASCII):
         raise UsageError(
             f"{flag} '{text}' is no duration",
             advice="write seconds, or a number with its unit: 1s, 2m, 3h",
         )
-    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(_TERM, text)) or None
+    told = sum(float(number) * _UNITS[unit] for number, unit in re.findall(_TERM, text))
+    return min(told, _MOST) or None

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import time
 
+LONGEST = 2_000_000.0
+"""Seconds that are waited at once, at the most: some 23 days. ``poll`` takes 31 bits of ms."""
+
 
 class Deadline:
     """A point in time, ``timeout`` seconds from now; never, for ``None``."""
@@ -15,7 +18,8 @@ class Deadline:
         self._end = None if timeout is None else time.monotonic() + timeout
 
     def remaining(self) -> float | None:
-        """Return the seconds that are left, more than 0; ``None`` for no limit.
+        """Return the seconds that are left, more than 0 and up to :data:`LONGEST`; ``None`` for no
+        limit.
 
         :raises TimeoutError: the point has passed.
         """
@@ -24,7 +28,7 @@ class Deadline:
         left = self._end - time.monotonic()
         if left <= 0:
             raise TimeoutError("timed out")
-        return left
+        return min(left, LONGEST)
 
     def within(self, seconds: float) -> Deadline:
         """Return a deadline ``seconds`` from now, or this one where it is sooner.

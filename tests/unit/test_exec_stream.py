@@ -317,6 +317,16 @@ def test_a_handshake_that_comes_byte_by_byte() -> None:
 # Deadlines
 
 
+@pytest.mark.parametrize("seconds", [3e6, 1e9, 1e300])
+def test_a_deadline_that_is_further_away_than_poll_can_wait(seconds: float) -> None:
+    deadline = Deadline(seconds)
+    milliseconds = deadline.milliseconds()
+    assert milliseconds is not None
+    assert 1e9 < milliseconds < 2**31
+    with socket.socket() as sock:
+        sock.settimeout(deadline.remaining())
+
+
 def test_recv_ends_at_its_deadline(pair: Pair) -> None:
     """And goes on afterwards."""
     stream, peer = pair

@@ -28,6 +28,8 @@ from kubectl_podcp.overrides import Overrides, seconds
         ("1.s", 1.0),
         ("250ms", 0.25),
         ("1m500ms", 60.5),
+        ("9" * 400, 1e9),
+        ("9" * 400 + "h", 1e9),
     ],
 )
 def test_a_duration_is_gos(text: str, expected: float | None) -> None:
