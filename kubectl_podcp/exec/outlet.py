@@ -50,6 +50,11 @@ class Written:
         self.size += count
         return count
 
+    def settle(self) -> None:
+        """Close it, but for whoever else has it open: some file systems (NFS) tell then alone that
+        there is no room."""
+        os.close(os.dup(self.descriptor))
+
     def is_begun_by(self, digest: bytes) -> bool:
         """Whether this is the digest of what was written."""
         return self._digest.digest() == digest
@@ -114,9 +119,17 @@ class Outlet:
                 self._write(memoryview(self._new(message)))
 
     def end_stdin(self) -> None:
-        """Acknowledge: all was written."""
+        """Acknowledge: all was written.
+
+        :raises SourceFailed: this is less than what was written before.
+        :raises DestinationFailed: the file system has not taken it.
+        """
         if self._again:
             raise self._changed()
+        try:
+            self._written.settle()
+        except OSError as error:
+            raise _unwritable(error) from None
         self._events.put(Stdout(self._acknowledgement))
         self._events.put(Status(True, "", "", 0))
         self._events.put(Closed(NORMAL_CLOSURE, ""))
@@ -156,9 +169,7 @@ class Outlet:
             except BrokenPipeError:
                 raise Interrupted(signal.SIGPIPE) from None
             except OSError as error:
-                raise DestinationFailed(
-                    f"standard output cannot be written: {error.strerror}"
-                ) from None
+                raise _unwritable(error) from None
 
     def _wait(self) -> None:
         try:
@@ -168,3 +179,7 @@ class Outlet:
                 f"nothing was read from our stdout for {self.stall_timeout:g} s",
                 advice="--stall-timeout 0 waits for ever",
             ) from None
+
+
+def _unwritable(error: OSError) -> DestinationFailed:
+    return DestinationFailed(f"standard output cannot be written: {error.strerror}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -53,6 +54,25 @@ def test_what_is_said_and_what_is_written(pipe: tuple[int, int]) -> None:
     assert it.receive() == Status(True, "", "", 0)
     assert it.receive() == Closed(1000, "")
     it.close()
+
+
+def test_what_only_a_close_tells_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network's file system may take what it has no room for, and say so when it is closed."""
+    with (tmp_path / "out").open("wb") as file:
+        it, close = outlet(Written(file.fileno())), os.close
+        it.send_stdin(b"abc")
+
+        def full(descriptor: int) -> None:
+            assert os.path.sameopenfile(descriptor, file.fileno())
+            close(descriptor)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(os, "close", full)
+        with pytest.raises(DestinationFailed, match="cannot be written: No space left"):
+            it.end_stdin()
+        monkeypatch.undo()
+    assert it.receive() == Stdout(READY)
+    assert not it.buffered
 
 
 def test_more_than_a_pipe_holds(pipe: tuple[int, int]) -> None:
