@@ -25,6 +25,11 @@ are no drives, ``c:/x`` is in the Pod ``c``, as in ``kubectl cp``."""
 
 _DRIVE = re.compile(rb"[A-Za-z]:[/\\]")
 
+_OPEN_FILE = re.compile(
+    rb"/+dev/+(stdin|stdout|stderr|fd/.*)|/+proc/+(self|thread-self)/+fd/.*", re.S
+)
+"""What leads each process to a file that it has open itself."""
+
 _NAME = re.compile(rb"[a-z0-9]([-.a-z0-9]*[a-z0-9])?")
 """A DNS subdomain (RFC 1123), which names of Pods and namespaces are."""
 
@@ -132,7 +137,8 @@ class PodPath(_Path):
             return f"{self.namespace}/" if self.namespace else ""
         # A namespace that is called like a kind would be taken for one.
         kind = self.kind or ("pod" if self.namespace in KINDS else "")
-        return "/".join(filter(None, (self.namespace, kind, self.pod)))
+        # Which Pod a workload has, a server says.
+        return printable("/".join(filter(None, (self.namespace, kind, self.pod))))
 
     @property
     def resource(self) -> str:
@@ -146,7 +152,7 @@ class PodPath(_Path):
     @property
     def where(self) -> str:
         """Where it is, as part of a sentence."""
-        return f"in {self.pod}"
+        return f"in {printable(self.pod)}"
 
 
 Path = LocalPath | PodPath
@@ -161,7 +167,8 @@ def parse(word: str | bytes, selector: str = "") -> Path:
     stdout; a file of that name is written ``./-``.
 
     :param selector: labels of the Pods that are meant by ``:path`` and ``namespace/:path``.
-    :raises UsageError: an empty path, or a Pod that no Pod can be called.
+    :raises UsageError: an empty path, or a Pod that no Pod can be called; what would be another
+        file for whoever copies.
     """
     try:
         raw = os.fsencode(word)
@@ -173,6 +180,17 @@ def parse(word: str | bytes, selector: str = "") -> Path:
         raise UsageError(happened, advice="leave it out")
     if raw == b"-":
         return StreamPath()
+    found = _parsed(raw, selector)
+    if _OPEN_FILE.fullmatch(found.path):
+        raise UsageError(
+            f"'{printable(raw)}' leads each process to what it has open itself, and is no file",
+            advice="write - for this command's standard input or output",
+        )
+    return found
+
+
+def _parsed(raw: bytes, selector: str) -> Path:
+    """Return what :func:`parse` does, whatever stands at the path."""
     head, colon, path = raw.partition(b":")
     if not raw or (colon and not path):
         raise UsageError(
@@ -343,6 +361,11 @@ def place(
 
 def _place_as(found: SourceFacts, name: bytes, directory: bytes, existing: Kind) -> Placement:
     target = join(directory, name)
+    if existing is Kind.OTHER and found.kind is not Kind.OTHER:
+        raise DestinationRefused(
+            f"{printable(target)} is a device, a FIFO or a socket, and would be replaced",
+            advice="copy to another name; - writes to standard output",
+        )
     _check_types(found, target, existing)
     return Placement(target, b"") if existing is Kind.DIRECTORY else Placement(directory, name)
 

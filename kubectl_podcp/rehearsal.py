@@ -133,7 +133,8 @@ def _stands(plan: Plan) -> str:
 
 def _where(end: End) -> str:
     if isinstance(end, PodEnd):
-        return f"Pod {end.pod.namespace}/{end.pod.name}, container {end.pod.container}"
+        pod = end.pod
+        return printable(f"Pod {pod.namespace}/{pod.name}, container {pod.container}")
     return "this machine"
 
 

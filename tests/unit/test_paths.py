@@ -144,6 +144,11 @@ def test_a_pod_may_be_called_one(word: str, expected: PodPath, printed: str) -> 
         ("C:\\data", "no name of a Pod"),
         ("web-0:/a\0b", "NUL"),
         ("web-0:/\ud800", "'web-0:/\\ud800' is no text"),
+        ("/dev/stdin", "leads each process to what it has open itself"),
+        ("//dev//stdout", "'//dev//stdout' leads"),
+        ("/dev/fd/63", "leads"),
+        ("/proc/self/fd/1", "leads"),
+        ("web-0:/dev/stderr", "'web-0:/dev/stderr' leads"),
     ],
 )
 def test_a_word_that_is_no_path_says_why(word: str, part: str) -> None:
@@ -200,6 +205,17 @@ def test_the_last_component(path: bytes, name: bytes, contents: bool, slash: boo
 def test_paths_print_without_control_characters() -> None:
     assert str(PodPath("ns", "p", b"/a\x1b[2J\n\xff")) == "ns/p:/a\\x1b[2J\\x0a\\xff"
     assert str(LocalPath(b"a\tb")) == "a\\x09b"
+
+
+def test_names_that_a_server_gives_print_without_control_characters() -> None:
+    path = PodPath("ns", "web\x1b]0;x\7", b"/x")
+    assert str(path) == "ns/web\\x1b]0;x\\x07:/x"
+    assert path.where == "in web\\x1b]0;x\\x07"
+
+
+def test_a_fifo_is_replaced_by_one() -> None:
+    fifo = SourceFacts(b"/data", b"photos", Kind.OTHER)
+    assert place(HERE, fifo, THERE, target(Kind.OTHER)) == Placement(b"/srv", b"x")
 
 
 def test_paths_say_where_they_are() -> None:
@@ -297,6 +313,9 @@ def test_the_directory_rule(
             "does not exist",
         ),
         (FILE, PodPath(None, "q", b"/srv/x/"), target(Kind.MISSING), "is not a directory"),
+        (FILE, THERE, target(Kind.OTHER), "/srv/x is a device, a FIFO or a socket"),
+        (FILE, THERE, target(Kind.DIRECTORY, Kind.OTHER), "/srv/x/photos is a device, a FIFO"),
+        (DIRECTORY, THERE, target(Kind.OTHER), "is a device, a FIFO or a socket"),
     ],
 )
 def test_a_target_that_does_not_fit_is_refused(
