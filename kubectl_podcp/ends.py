@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 from typing import Protocol as Interface
 
@@ -197,11 +199,19 @@ class PodEnd(End):
 class LocalEnd(End):
     """This machine: its own ``sh`` and ``tar``, and the working directory we were started in."""
 
-    identity = b""
     notices: ClassVar[list[str]] = []
 
     def __str__(self) -> str:
         return "this machine"
+
+    @property
+    def identity(self) -> bytes:
+        """Which machine, and which processes of it are seen: others may share the directory."""
+        try:
+            seen = str(Path("/proc/self/ns/pid").readlink())
+        except OSError:  # macOS has none
+            seen = ""
+        return f"{socket.gethostname()} {seen}".encode("utf-8", "surrogateescape")
 
     def open(self, script: str, *protocols: Protocol) -> ProcessSession:  # noqa: ARG002
         from kubectl_podcp.exec.process import ProcessSession

@@ -157,7 +157,7 @@ fact mounts "$(while read -r _ _ _ _ m t; do t=${t##* - }; printf '%s %s\n' "${t
 done </proc/self/mountinfo)" 2>/dev/null
 @PACKERS
 [ -z "$follow" ] || for q in /proc/self /sys/kernel; do
-  [ -d "$q" ] && [ "$(stat -c %d "$q")" = "$(stat -L -c %d "./${p##*/}")" ] &&
+  d=$(stat -c %d "$q") && [ -d "$q" ] && [ "$d" = "$(stat -L -c %d "./${p##*/}")" ] &&
     fact made "${q%/*}"
 done 2>/dev/null
 exit 0
@@ -1112,9 +1112,11 @@ def rules(staging: Staging, how: Rules) -> bytes:
     return (told + _RULES + _place(staging, _SPARING) + "ruled=$nonce\n").encode()
 
 
+# Where no process is seen (macOS), nobody is at work in a folder that is a day old.
 _SWEEP = r"""
+seen() { [ -e "/proc/$$/stat" ] || [ -n "$(find "$stage" -prune -mtime +0)" ]; }
 cd -P -- "$directory" || exit 0
-[ -z "$busy" ] || [ -z "$(workers)" ] || exit 1
+[ -z "$busy" ] || { seen && [ -z "$(workers)" ]; } || exit 1
 tries=0 ours=
 free() { [ -n "$ours" ] || { @TAKING && ours=1; } || ! placing; } 2>/dev/null
 while [ -e "$stage" ] && [ "$tries" -lt 20 ] && { [ -n "$wait" ] || ! free; }; do

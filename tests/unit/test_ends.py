@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import repeat
 
@@ -9,6 +12,12 @@ import pytest
 
 from kubectl_podcp.ends import ASKED, LocalEnd
 from kubectl_podcp.errors import ConnectionLost, ExecFailed
+
+TELL = """
+import sys
+from kubectl_podcp.ends import LocalEnd
+sys.stdout.buffer.write(LocalEnd().identity)
+"""
 
 
 class Lossy(LocalEnd):
@@ -42,6 +51,21 @@ def test_when_all_are_lost_that_is_what_is_said(lost: int) -> None:
 def test_a_failure_that_was_told_as_success_is_one() -> None:
     with pytest.raises(ExecFailed, match="ended with exit code 3"):
         Lossy(repeat(None)).ask("echo; exit 3", 10)
+
+
+def test_machines_that_share_a_directory_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None sees what is at work on another: each looks after the folders that it made itself."""
+    here = LocalEnd().identity
+    assert here == LocalEnd().identity
+    inside = subprocess.run(
+        ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", TELL],
+        capture_output=True,
+        check=True,
+    ).stdout
+    assert inside.split(b" ")[0] == here.split(b" ")[0]
+    assert inside != here
+    monkeypatch.setattr(socket, "gethostname", lambda: "another")
+    assert LocalEnd().identity.startswith(b"another ")
 
 
 class Lying(LocalEnd):

@@ -281,6 +281,19 @@ def test_a_source_that_the_kernel_makes_is_refused() -> None:
     assert abs(probe.source(said, PATH).now - time.time()) < 100
 
 
+def test_without_a_stat_nothing_is_taken_for_the_kernels(tmp_path: Path) -> None:
+    (tmp_path / "stat").symlink_to("/bin/false")
+    (tmp_path / "date").symlink_to(shutil.which("date") or "")
+    said = subprocess.run(
+        ["/bin/sh", "-c", scripts.probe_source(b"/etc", follow=True)],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        check=True,
+    ).stdout
+    assert b"special" not in said
+    assert b"made=" not in said
+
+
 def test_what_the_kernel_makes_is_seen_in_a_tree(tmp_path: Path) -> None:
     """Where it is mounted last, and as it is called."""
     tree = tmp_path / "a tree"
@@ -1270,6 +1283,22 @@ def test_the_sweep_leaves_alone_what_is_being_put_in_place(shell: Shell) -> None
         at_work.kill()
     assert shell.run(scripts.sweep(kept)).returncode == 0
     assert [path.name for path in srv.iterdir()] == ["tree"]
+
+
+def test_where_no_process_is_seen_only_an_old_folder_is_left_by_a_copy_that_is_gone(
+    shell: Shell,
+) -> None:
+    """As on macOS, which has no /proc: a copy in another terminal may be at work."""
+    stage = shell.root / "srv" / STAGE
+    sweep = scripts.sweep(staging(b"/srv", keep=True), busy=True)
+    stage.mkdir()
+    (stage / f"{STAGE}-since").touch()
+    assert shell.run(sweep).returncode == 1
+    assert stage.is_dir()
+    yesterday = time.time() - 2 * 24 * 3600
+    os.utime(stage, (yesterday, yesterday))
+    assert shell.run(sweep).returncode == 0
+    assert not stage.exists()
 
 
 def test_the_number_of_a_shell_that_is_gone_may_be_another_programs(shell: Shell) -> None:
