@@ -192,6 +192,8 @@ def parser(prog: str, *, everything: bool = False) -> Parser:
     add("--version", action="version", version=f"%(prog)s {__version__}")
     add("--help-all", action=_HelpAll, nargs=0, help="show all options, and the exit codes")
     _add_rare(made, shown=everything)
+    # argparse takes -0 for a number, and with it no other option could be given a negative one.
+    made._has_negative_number_optionals.clear()
     return made
 
 
@@ -433,7 +435,8 @@ def _add_overwriting(group: argparse._ArgumentGroup, told: Callable[[str], str])
 
 
 def wants_json(words: Sequence[str]) -> bool:
-    """Whether ``-o json`` is among words that may make no sense otherwise."""
+    """Whether ``-o json`` is among words that make no sense otherwise."""
+    words = words[: words.index("--")] if "--" in words else words
     if {"-ojson", "-o=json", "--output=json"}.intersection(words):
         return True
     pairs = itertools.pairwise(words)

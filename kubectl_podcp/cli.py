@@ -89,7 +89,8 @@ def _main(argv: Sequence[str], signals: Signals, stops: _Stops) -> int:
         said = printable(f"{type(error).__name__}: {error}")
         _say(f"error: a bug in kubectl-podcp: {said}")
         code = FAILED
-    return _end(told.text(code) if arguments.wants_json(argv[1:]) else None, code)
+    wanted = arguments.wants_json(argv[1:]) if told.is_wanted is None else told.is_wanted
+    return _end(told.text(code) if wanted else None, code)
 
 
 def _end(text: str | None, code: int) -> int:
@@ -120,6 +121,7 @@ def _carry_out(
     is_plugin = Path(argv[0]).name.startswith("kubectl-")
     prog = "kubectl podcp" if is_plugin else "kubectl-podcp"
     said = arguments.parse(prog, argv[1:])
+    told.is_wanted = bool(said.output)
     from kubectl_podcp import outputs
     from kubectl_podcp.copies import copy_all, rehearse_all
 
@@ -167,10 +169,10 @@ def _carry_out(
 @contextmanager
 def _told_what_is_copied(results: Sequence[Result]) -> Iterator[None]:
     """Let a signal that comes when all is copied, and some of what was printed has not been read,
-    say so. Of several copies each one is told as it ends."""
+    say so, and so what cannot be printed. Of several copies each one is told as it ends."""
     try:
         yield
-    except Interrupted as error:
+    except (Interrupted, OutputFailed) as error:
         if len(results) == 1 and isinstance(results[0], Report):
             error.left = results[0].summary()
         raise
@@ -254,11 +256,13 @@ class _Document:
 
     :ivar copies: what it says of each copy.
     :ivar error: what went wrong; where there was one copy alone it is said of that.
+    :ivar is_wanted: whether it was asked for; None while the command line is not understood.
     """
 
     def __init__(self) -> None:
         self.copies: list[dict[str, object]] = []
         self.error: Exception | None = None
+        self.is_wanted: bool | None = None
         self._is_noted = False
 
     def note(self, result: Result, collected: Collected | None) -> None:

@@ -726,12 +726,15 @@ def document_of(text: str) -> dict[str, Any]:
     return read
 
 
-@pytest.mark.parametrize("option", [["-o", "json"], ["-ojson"], ["--output=json"], ["-o=json"]])
+@pytest.mark.parametrize(
+    "option",
+    [["-o", "json"], ["-ojson"], ["--output=json"], ["-o=json"], ["-qo", "json"], ["-qojson"]],
+)
 @pytest.mark.usefixtures("copying")
 def test_the_document_of_a_copy(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*option, *WORDS) == 0
     stdout, stderr = capsys.readouterr()
-    assert stderr == SUMMARY
+    assert stderr == ("" if option[0].startswith("-q") else SUMMARY)
     told = document_of(stdout)
     assert (told["status"], told["exit_code"], told["error"]) == ("complete", 0, None)
     (copy,) = told["copies"]
@@ -836,6 +839,29 @@ def test_a_stdout_that_cannot_be_written_to_is_an_error(
     monkeypatch.setattr(sys, "stdout", stdout)
     assert run(*option, *WORDS) == 1
     assert "error: cannot write to stdout: " in capsys.readouterr().err
+    sys.stdout.close()  # what stands for it
+
+
+@pytest.mark.usefixtures("copying")
+def test_no_document_where_it_is_a_path_that_is_called_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run("-q", "--", "-ojson", "web-1:/b") == 0
+    assert run("--no-such-flag", "--", "-o", "json") == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_a_copy_whose_items_cannot_be_printed_is_complete(
+    copying: Copying, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copying.then = passing
+    with Path("/dev/full").open("w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert run("--itemize", *WORDS) == 1
+    assert capsys.readouterr().err.splitlines()[:2] == [
+        "error: cannot write to stdout: No space left on device",
+        SUMMARY.rstrip("\n"),
+    ]
     sys.stdout.close()  # what stands for it
 
 
@@ -964,6 +990,12 @@ def test_a_usage_error_says_why_and_what_to_write(
     assert "secret" not in stderr
     assert len(stderr.splitlines()) == 2, "what happened, and what to write instead"
     assert copying.requests == []
+
+
+@pytest.mark.parametrize("words", [["--retries", "-1"], ["--retries=-1"]])
+def test_a_negative_number_may_stand_for_itself(words: list[str], copying: Copying) -> None:
+    assert run(*words, *WORDS) == 0
+    assert copying.requests[0].retries == -1
 
 
 def test_every_option_reaches_the_request(copying: Copying) -> None:
