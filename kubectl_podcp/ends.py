@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -211,7 +210,7 @@ class LocalEnd(End):
             seen = str(Path("/proc/self/ns/pid").readlink())
         except OSError:  # macOS has none
             seen = ""
-        return f"{socket.gethostname()} {seen}".encode("utf-8", "surrogateescape")
+        return f"{os.uname().nodename} {seen}".encode("utf-8", "surrogateescape")
 
     def open(self, script: str, *protocols: Protocol) -> ProcessSession:  # noqa: ARG002
         from kubectl_podcp.exec.process import ProcessSession

@@ -739,13 +739,33 @@ across() {
   for e; do shift; set -- "$@" "./${e##*/}"; done
   [ "$(id -u)" = 0 ] && o= || o=-o
   { ( cd -- "$from" && exec tar cf - --numeric-owner@WRITING "$@" ) && >"$sent"; } |
-  ( umask 0; cd -- "$to/$stage" && exec tar xpf -@OPTIONS $o ) && [ -e "$sent" ] || {
+  ( umask 0; cd -- "$to/$stage" && exec tar xpf -@OPTIONS $o ) && [ -e "$sent" ] @SAME|| {
     rm -rf -- "$to/$stage"
     return 1
   }
   ( cd -- "$from" && { rm -rf -- "$@" 2>/dev/null || {
     chmod -R u+rwx "$@"; rm -rf -- "$@"; }; } ) || return 1
   @OVER && rmdir -- "$to/$stage"
+}
+"""
+
+# With --verify: what was read again is what is staged, and now there is a copy of that. A file for
+# which sh says nothing is none that is equal.
+_SAME = r"""
+each() {
+  code=$1
+  shift
+  ( cd -- "$from" && find "$@" -type f -exec sh -c "$code" "$far" {} + ) | wc -l
+}
+same() {
+  far=$PWD/$to/$stage
+  all=$(each 'for f; do echo; done' "$@")
+  [ "$all" = "$(each 'for f; do
+    a=$(@SHA256 <"$f") && [ "$a" = "$(@SHA256 <"$0/$f")" ] && echo
+  done' "$@")" ] || {
+    printf 'not all that was verified is the same where it was taken, in %s\n' "$to" >&2
+    return 1
+  }
 }
 """
 
@@ -950,6 +970,8 @@ class Staging:
     :ivar mounts: paths below the target at which something else is mounted.
     :ivar options: what else ``tar`` there is told, whether it reads or writes.
     :ivar writing: what it is told besides where it writes.
+    :ivar sha256: one of :data:`SHA256`, by which what was taken to another mount is compared with
+        what was staged; empty: it is not.
     """
 
     placement: Placement
@@ -961,6 +983,7 @@ class Staging:
     mounts: tuple[bytes, ...] = ()
     options: str = ""
     writing: str = ""
+    sha256: str = ""
 
     @property
     def name(self) -> bytes:
@@ -1026,7 +1049,9 @@ def receive(
 
 
 def _place(staging: Staging, how: dict[str, str] = _REPLACING) -> str:
-    template = _PLACE + (_ACROSS if staging.mounts else "")
+    same = _SAME.replace("@SHA256", staging.sha256) if staging.sha256 else ""
+    template = _PLACE + (same + _ACROSS if staging.mounts else "")
+    template = template.replace("@SAME", '&& same "$@" ' if same else "")
     for word, meaning in how.items():
         template = template.replace(word, meaning)
     if not staging.mounts:

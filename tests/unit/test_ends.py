@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import socket
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import repeat
+from types import SimpleNamespace
 
 import pytest
 
@@ -64,7 +65,8 @@ def test_machines_that_share_a_directory_are_told_apart(monkeypatch: pytest.Monk
     ).stdout
     assert inside.split(b" ")[0] == here.split(b" ")[0]
     assert inside != here
-    monkeypatch.setattr(socket, "gethostname", lambda: "another")
+    uname = SimpleNamespace(nodename="another")
+    monkeypatch.setattr(os, "uname", lambda: uname)
     assert LocalEnd().identity.startswith(b"another ")
 
 

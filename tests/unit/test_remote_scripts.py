@@ -999,6 +999,42 @@ def test_what_an_image_tells_every_tar_keeps_nothing_from_what_is_mounted(shell:
         assert contents(srv / "tree") == WHOLE
 
 
+ALTERING = r"""#!/bin/sh
+PATH=${PATH#/altering:}
+tar "$@" || exit
+case $1 in x*) [ ! -f new ] || echo altered >new ;; esac
+"""
+"""A tar that writes something else than what it reads, and says nothing of it."""
+
+
+@pytest.mark.parametrize("sha256", scripts.SHA256)
+def test_what_was_verified_is_read_once_more_where_it_is_mounted(shell: Shell, sha256: str) -> None:
+    if shell.run(f"{sha256} </dev/null").returncode:
+        pytest.skip("this userland has it not")
+    srv = shell.fresh("srv")
+    (srv / "tree/sub").mkdir(parents=True)
+    placement, mounts = Placement(b"/srv/tree", b""), (b"/srv/tree/sub",)
+    held = Staging(placement, NONCE, b"tree", place=False, mounts=mounts, sha256=sha256)
+    receive = scripts.receive(held, NONCE, gnu=shell.name == "gnu")
+    (shell.fresh("altering") / "tar").write_text(ALTERING)
+    (shell.root / "altering/tar").chmod(0o755)
+    for altered in (True, False):
+        shell.run(receive, PlainFeed().first + archive())
+        with mounted(srv / "tree/sub", "1m"):
+            (srv / "tree/sub/new").write_text("old")
+            path = "export PATH=/altering:$PATH\n" if altered else ""
+            done = shell.run(path + scripts.commit(held, NONCE))
+            if altered:
+                assert done.stdout.endswith(f"\npodcp-{NONCE} 0 1 2\n".encode())
+                assert (
+                    b"not all that was verified is the same where it was taken, in " in done.stdout
+                )
+                assert (srv / "tree/sub/new").read_text() == "old"
+            else:
+                assert done.stdout == f"\npodcp-{NONCE} 0 1 0\n".encode()
+                assert contents(srv / "tree") == WHOLE
+
+
 @pytest.mark.parametrize("uid", [0, 1000])
 def test_what_is_mounted_receives_its_files_with_their_modes(shell: Shell, uid: int) -> None:
     """busybox' tar goes by the umask where its user is not root."""
