@@ -69,8 +69,14 @@ class SparseMap:
 
     @property
     def is_kept(self) -> bool:
-        """Whether it is worth while to send the map on."""
-        return self.stored < self.size and len(self.extents) <= MOST_KEPT
+        """Whether the map may go on, and is worth while.
+
+        To GNU tar each extent begins a block of the archive, to bsdtar it follows the one before:
+        behind an extent that is no multiple of a block they would read two different archives.
+        """
+        lengths = [length for _, length in self.extents if length]
+        is_one_to_all = not any(length % BLOCK for length in lengths[:-1])
+        return self.stored < self.size and len(self.extents) <= MOST_KEPT and is_one_to_all
 
     @classmethod
     def checked(cls, extents: Sequence[Extent], size: int, stored: int) -> SparseMap:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import random
+import re
 import shutil
 import stat
 import subprocess
@@ -1114,6 +1115,37 @@ def test_holes_are_holes_again(tmp_path: Path, source: str, destination: str) ->
         if source == "gnu-pax":
             assert os.getxattr(there, "user.x") == b"y"
             assert there.stat().st_mtime_ns == 10**18 + 5
+
+
+@pytest.mark.parametrize("destination", ["gnu", "bsdtar"])
+@pytest.mark.parametrize("form", FORMATS)
+def test_whatever_map_goes_on_is_read_alike(tmp_path: Path, form: Format, destination: str) -> None:
+    """To GNU tar each extent begins a block, to bsdtar it follows the one before."""
+    needs(TARS[destination])
+    rng = random.Random(0)
+    stream, files = b"", {}
+    for number in range(60):
+        extents, at = [], 0
+        for _ in range(rng.randrange(1, 8)):
+            length = rng.choice((0, 512, 4096) if number % 2 else (0, 1, 511, 512, 513, 4096))
+            extents.append((at, length))
+            at += length + rng.choice((0, 1, 511, 4096))
+        size = at + rng.choice((0, 1, 5000))
+        data = rng.randbytes(sum(length for _, length in extents))
+        name = b"top/%d" % number
+        stream += form(name, data, extents, size)
+        files[name.decode()] = plain(name, data, extents, size)[512:][:size]
+    archive, _ = follow([stream + END + trailer()], holes=True)
+    subprocess.run(
+        [*TARS[destination], "-xpf", "-"],
+        input=archive + headers.end_of_archive(len(archive)),
+        cwd=tmp_path,
+        check=True,
+    )
+    assert {name: (tmp_path / name).read_bytes() for name in files} == files
+    kinds = re.findall(rb"(.)\0{100}ustar", archive)
+    assert kinds.count(b"S") > len(files) / 2
+    assert kinds.count(b"0") > len(files) / 4
 
 
 def times(base: Path) -> dict[str, int]:
