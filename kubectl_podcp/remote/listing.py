@@ -13,11 +13,12 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from kubectl_podcp.remote.scripts import LISTING
+from kubectl_podcp.remote.scripts import JOINED, LISTING, SINCE
 
 LIMIT = LISTING
 """Longest output of a listing script, in bytes: some 40,000 files. It is held in memory."""
 
+_JOINED, _SINCE = JOINED.encode(), SINCE.encode()
 
 _LINE = re.compile(  # no more digits than such a number can have: int() refuses very long ones
     rb"([0-9a-f]{1,8} \d{1,20} \d{1,20} -?\d{1,20} \d{1,10}:\d{1,10} \d{1,20})"
@@ -57,7 +58,7 @@ class Listing:
 
     :ivar said: what the script said at the end.
     :ivar newest: names of what changed last (``st_ctime``) and is no directory: one of them tar may
-        have been writing.
+        have been writing. And of what a listing before has joined, for of that one nobody knows.
     """
 
     said: bytes
@@ -119,17 +120,19 @@ def parse(output: bytes, nonce: str) -> Listing | None:
     if end is None:
         return None
     records: dict[bytes, bytes] = {}
-    changed, newest = b"", set[bytes]()
+    changed, newest, joined = b"", set[bytes](), set[bytes]()
     for line in output[: end.start()].split(digits + b" ")[1:]:
         match = _LINE.fullmatch(line.removesuffix(b"\n"))
         if match is None:
             return None
         record, when, name = match.groups()
         is_directory = stat.S_ISDIR(int(record.split(b" ", 1)[0], 16))  # we changed some ourselves
-        # In ISO 8601 what is later sorts later.
-        if name not in records and not is_directory and when >= changed:
+        # In ISO 8601 what is later sorts later. Of a file that we joined, the time is ours.
+        if when == _JOINED:
+            joined.add(name)
+        elif name not in records and not is_directory and when != _SINCE and when >= changed:
             if when > changed:
                 changed, newest = when, set()
             newest.add(name)
         records[name] = record
-    return Listing(end[1], frozenset(newest), records)
+    return Listing(end[1], frozenset(newest | joined), records)

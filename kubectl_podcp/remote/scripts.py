@@ -43,6 +43,10 @@ from dataclasses import dataclass
 from kubectl_podcp.ignore import Prune
 from kubectl_podcp.paths import Placement, SourceFacts
 
+JOINED, SINCE = "9 9 9", "0 0 0"
+"""What stands for the time of a file that was joined from its parts: by a listing before, and by
+this one. No file has such a time."""
+
 LISTING = 4 * 1024 * 1024
 """Bytes of a listing that are taken; one more says that it is longer. No script may have more to
 say than is read: what writes on would stay blocked for ever where its client has gone."""
@@ -1223,11 +1227,12 @@ end_workers() {
 # The digits mark where a line begins, for a name may hold a newline. stat's %f is the type and
 # the mode in hexadecimal; owners are numbers.
 _LIST = r"""
+z=%z
 list() {
   [ -e "./$top" ] || [ -L "./$top" ] || return 0
   find_stat "./$top"
 }
-find_stat() { find "$@" -exec stat -c "$nonce %f %s %b %Y %u:%g %h %z %n" {} +; }
+find_stat() { find "$@" -exec stat -c "$nonce %f %s %b %Y %u:%g %h $z %n" {} +; }
 listed() { printf '\npodcp-%s listed %d %s\n' "$nonce" "$1" "$2"; }
 up_to() { head -c @MOST; }
 """.replace("@MOST", str(LISTING + 1))
@@ -1247,7 +1252,7 @@ join() {
   touch -r "${rest%/*}" "$stage/$stage-name" || return 1
   mv -f "$stage/$stage-part" "$rest" || return 1
   touch -r "$stage/$stage-name" "${rest%/*}"
-  rm -f "$stage/$stage-name"
+  mv -f "$stage/$stage-name" "$stage/$stage-joined"
 }
 """
 
@@ -1271,6 +1276,9 @@ shorten() { :; }
 # would notice who looks at that archive alone. toybox cannot replace one that leads out either.
 # Directories made in one that is setgid are so too, until tar has set their modes; where it finds
 # them made, GNU tar leaves that bit as it is.
+# What changed last may have been written by a tar that was ended: which that is must be seen again
+# where all this is asked again. So a file that was joined since comes first, with the time
+# @JOINED, and one that is joined now comes once more, with @SINCE.
 _LIST_STAGED = (
     _HEAD
     + _OURS
@@ -1278,29 +1286,39 @@ _LIST_STAGED = (
 ours || { [ ! -e "$stage" ] && [ ! -L "$stage" ] || echo foreign; exit 0; }
 if [ -z "$end" ] && { placing || [ -n "$(workers)" ]; }; then echo busy; exit 0; fi
 end_workers || exit 1
+before() (
+  [ -e "$stage-joined" ] || exit 0
+  top=$(cat "$stage-joined"; echo .)
+  top=${top#./} z='@JOINED'
+  top=${top%.}
+  list
+)
 {
 [ "$(id -u)" = 0 ] || find "$stage" -type d -exec chmod u+rwx {} +
 [ ! -d "$stage/$top" ] || find "$stage/$top" -type d -exec chmod g-s {} +
 ( cd "$stage" && rm -f -- .podcp-???????????????????????????????? &&
   { [ ! -e "$stage-taken" ] || mv "$stage-taken" "$stage-since"; } &&
-  find . -type l -exec rm -f {} + && list ) 2>/dev/null
+  find . -type l -exec rm -f {} + && before && list ) 2>/dev/null
 rc=$?
 part=$(cat "$stage/$stage-name" 2>/dev/null; echo .)
 join || exit 1
 part=${part%.}
-top=${part#./}
+top=${part#./} z='@SINCE'
 [ -z "$top" ] || ( cd "$stage" && list )
 listed "$rc" "$(id -u) $(stat -c %Y "$stage/$stage-since")"
 } | up_to
 """
 )
+_LIST_STAGED = _LIST_STAGED.replace("@JOINED", JOINED).replace("@SINCE", SINCE)
 
 
 def list_staged(staging: Staging, nonce: str, *, end: bool) -> str:
     """List what is in the staging folder, and remove its symlinks; say our user's id and since
     when the folder is there.
 
-    A file that was there in part comes a second time, as it is with its rest joined to it.
+    A file that was there in part comes a second time, as it is with its rest joined to it, and
+    :data:`SINCE` for its time; one that was joined by a listing before comes first, with
+    :data:`JOINED`, until :func:`set_aside` or :func:`spoil`.
 
     :param end: whether to end whoever is still at work there; otherwise ``busy`` is all we say.
 
@@ -1424,8 +1442,10 @@ _SET_ASIDE = (
     _HEAD
     + r"""cd -P -- "$directory/$stage" || exit 1
 part=$stage-part
-truncate -s "$size" "$file" && mv -- "$file" "$part" || exit 1
 printf %s "$file" >"$stage-name"
+mv -- "$file" "$part" 2>/dev/null || : >"$part"
+truncate -s "$size" "$part" || exit 1
+rm -f -- "$stage-joined"
 directory=.
 """
 )
@@ -1437,8 +1457,8 @@ def spoil(staging: Staging, size: int) -> str:
 
     :param size: length of what :func:`words` makes of the names.
     """
-    touch = f'words=$(head -c {size})\ncd -P -- "$directory/$stage" && eval "touch -- $words"\n'
-    return _staged(staging) + _HEAD + touch
+    touch = f'words=$(head -c {size})\ncd -P -- "$directory/$stage" && eval "touch -- $words" &&\n'
+    return _staged(staging) + _HEAD + touch + 'rm -f -- "$stage-joined"\n'
 
 
 # --- verification --------------------------------------------------------------------------

@@ -1141,6 +1141,44 @@ def test_a_listing_that_is_too_long_ends_where_it_is_no_longer_read(shell: Shell
     assert listing.parse(done.stdout, NONCE) is None
 
 
+def test_what_changed_last_is_seen_however_often_it_is_asked(shell: Shell) -> None:
+    """Also where a file was joined from its parts since, until it is known what to make of that."""
+    stage = shell.fresh("srv") / STAGE
+    (stage / "tree").mkdir(parents=True)
+    (stage / f"{STAGE}-since").touch()
+    (stage / f"{STAGE}-name").write_text("./tree/big\n")
+    (stage / f"{STAGE}-part").write_text("begin")
+    (stage / "tree/big\n").write_text("end")
+    (stage / "tree/first").touch()
+    (stage / "tree/last").write_text("torn?")
+    look = scripts.list_staged(staging(b"/srv", keep=True), NONCE, end=False)
+
+    def newest(size: int = 8) -> frozenset[bytes]:
+        found = listing.parse(shell.run(look).stdout, NONCE)
+        assert found is not None
+        assert found[b"tree/big\n"].size == size
+        return found.newest - {b"tree/first"}  # a clock of milliseconds may not tell
+
+    assert newest() == {b"tree/last"}
+    for _ in range(2):
+        assert newest() == {b"tree/last", b"tree/big\n"}
+    words = scripts.words([b"tree/last"])
+    done = shell.run(scripts.spoil(staging(b"/srv", keep=True), len(words)), words)
+    assert done.returncode == 0
+    assert newest() == {b"tree/last"}
+    (stage / f"{STAGE}-name").write_text("./tree/big\n")
+    (stage / "tree/big\n").rename(stage / f"{STAGE}-part")
+    (stage / "tree/last").write_text("torn?")
+    for _ in range(2):  # nothing of the rest has come
+        assert b"tree/last" in newest()
+    aside = scripts.set_aside(staging(b"/srv", keep=True), b"tree/big\n", 5, NONCE, "true")
+    with shell.start(aside) as process:
+        wait_until(lambda: not (stage / f"{STAGE}-joined").exists())
+        process.kill()
+    assert (stage / f"{STAGE}-part").read_text() == "begin"
+    assert newest(5) == {b"tree/last"}
+
+
 def test_no_directory_is_left_setgid_for_the_next_archive(shell: Shell) -> None:
     """They are so by where they were made, and GNU tar would not change that."""
     srv = shell.fresh("srv")

@@ -12,7 +12,7 @@ from kubectl_podcp.archive.rewriting import Rewriting
 from kubectl_podcp.errors import IncompleteArchive
 from kubectl_podcp.fidelity import KEPT, OWNERSHIP, SETUID
 from kubectl_podcp.remainder import Part, Remainder
-from kubectl_podcp.remote import listing
+from kubectl_podcp.remote import listing, scripts
 from kubectl_podcp.remote.listing import Listing
 from kubectl_podcp.resume import resumption
 
@@ -33,9 +33,10 @@ def line(name: str, size: int = 5, **more: object) -> str:
         **more,
     }
     blocks = -(-int(str(told["stored"])) // 512)
+    when = told.get("when", f"2024-02-29 10:00:0{told['changed']}.000000000 +0000")
     return (
         f"{NONCE} {told['mode']} {size} {blocks} {told['mtime']} {told['owner']} {told['links']} "
-        f"2024-02-29 10:00:0{told['changed']}.000000000 +0000 ./{name}\n"
+        f"{when} ./{name}\n"
     )
 
 
@@ -107,6 +108,16 @@ def test_of_a_name_that_comes_twice_the_second_counts() -> None:
     found = listed(line("a", 1), line("b", changed=5), line("a", 2, changed=7))
     assert found[b"a"].size == 2
     assert found.newest == {b"b"}
+
+
+def test_what_we_joined_ourselves_does_not_hide_what_changed_last() -> None:
+    """And whether that itself is whole, only the listing knew that came before it was joined."""
+    joined = line("a", when=scripts.JOINED)
+    found = listed(joined, line("b", changed=5), line("a", changed=8))
+    assert found.newest == {b"a", b"b"}
+    now = line("a", 2, when=scripts.SINCE)
+    assert listed(line("b", changed=5), now).newest == {b"b"}
+    assert listed(line("b", changed=5), line("a", changed=7), now).newest == {b"a"}
 
 
 def test_a_directory_is_not_what_tar_was_writing() -> None:
