@@ -17,6 +17,7 @@ from typing import Protocol as Interface
 from kubectl_podcp.archive.follower import EndOfArchive, Event, Follower, Had, Trailer
 from kubectl_podcp.archive.headers import DIRECTORY, HARD_LINK, SYMLINK, Member, encode
 from kubectl_podcp.archive.safety import WITHOUT_SETID, Altered, LeftOut, Policy
+from kubectl_podcp.archive.spelling import Spellings
 from kubectl_podcp.archive.splice import Splice
 from kubectl_podcp.bandwidth import Bucket
 from kubectl_podcp.changes import MAX_NAMED, Changes
@@ -126,6 +127,8 @@ class Attempt:
         self._changes: Changes | None = None
         self._splice: Splice | None = None
         self._asked_for = self._named()
+        self._spellings = Spellings()
+        self._has_case: bool | None = None  # whether names there differ in more than their case
         self._has_come = False  # whether the source's tar could read anything
         self._nonce = os.urandom(16).hex()
         self._all: Sequence[Attempt] = (self,)  # which have one source
@@ -183,6 +186,8 @@ class Attempt:
                 self._unseen.note(name)
         for member in self._remainder.staged() if self._remainder else ():
             self._count_rights(member)
+        for member in self._remainder.there() if self._remainder else ():
+            self._spellings.note(member.name)
         names = self._names()
         source = self._open_source(self._nonce, names)
         try:
@@ -510,6 +515,7 @@ class Attempt:
         if tally.watcher is not None and isinstance(whole, Member):
             tally.watcher.add(self._rewriting.member(whole))
         if isinstance(item, Member):
+            self._spell(item.name)
             if item.xattrs and self._any_has(probe.Tar.BSDTAR):
                 self._note_names(item)
             tally.add(item)
@@ -520,6 +526,22 @@ class Attempt:
             has_setid = self._rewriting.member(item.member).mode & SETID  # by --chmod
             for why in (each for each in item.why if each != WITHOUT_SETID or not has_setid):
                 tally.note(item.member, f"copied {why}")
+
+    def _spell(self, name: bytes) -> None:
+        """Give up each destination to which this name, or one before, is another's as well."""
+        self._spellings.note(name)
+        if self._spellings.clash is not None:
+            for each in self._all:
+                if each._has_case is False and each._sink is not None:
+                    each._sink.fail(each._one_name(self._spellings.clash))
+
+    def _one_name(self, name: bytes) -> DestinationRefused:
+        return DestinationRefused(
+            f"'{printable(name)}' and another name of the source are one name to the file system "
+            f"{self._plan.request.destination.where}, which knows no case: one of them would be "
+            "lost",
+            advice="leave one of them out with --exclude, and copy it under another name",
+        )
 
     def _note_name(self, name: bytes) -> None:
         self._asked_for.discard(name)
@@ -593,12 +615,18 @@ class Attempt:
         kind = self._plan.packings[1].kind
         return self._plan.there.unpackers[kind] if kind else ""
 
-    def _on_ready(self, user: tuple[int, int] | None) -> None:
-        """Hear who will own all that is unpacked, where owners cannot be given.
+    def _on_ready(self, user: tuple[int, int] | None, has_case: bool) -> None:
+        """Hear who will own all that is unpacked, where owners cannot be given; and whether names
+        there differ in more than their case.
 
-        :raises DestinationRefused: somebody else is to own it.
+        :raises DestinationRefused: somebody else is to own it, or one name is another's.
         """
-        self._user = user
+        self._user, self._has_case = user, has_case
+        spellings = self._all[0]._spellings
+        if not has_case and spellings.clash is not None:
+            raise self._one_name(spellings.clash)
+        if all(each._has_case for each in self._all):
+            spellings.forget()
         chown = self._plan.request.chown
         if user is None or chown is None:
             return

@@ -255,7 +255,8 @@ class Sink:
         or :data:`PLACING`. It may fail.
     :param hears_out: whether what its tar has said on stderr counts when all was acknowledged.
     :param on_ready: called when the destination is ready, and before anything goes there, with the
-        user and group that will own all that is unpacked; None where owners are kept. May raise.
+        user and group that will own all that is unpacked; None where owners are kept; and with
+        whether names there differ in more than their case. May raise.
     :param raw: whether its shell itself writes all that comes to one file, and there is no tar.
     :ivar sent: bytes of the archive sent so far; any thread may read it.
     :ivar marker_sent: written by the sender, before the marker goes.
@@ -277,7 +278,7 @@ class Sink:
         patience: float | None = None,
         progress: Callable[[], bytes] | None = None,
         hears_out: bool = False,
-        on_ready: Callable[[tuple[int, int] | None], None] = lambda _: None,
+        on_ready: Callable[[tuple[int, int] | None, bool], None] = lambda *_: None,
         raw: bool = False,
     ) -> None:
         # Set once.
@@ -292,7 +293,7 @@ class Sink:
         self._on_ready = on_ready
         self._writer, self._written = ("shell", "file") if raw else ("tar", "archive")
         self._said = re.compile(
-            rb"^podcp-([0-9a-f]{32}) (ready(?: (\d{1,10}):(\d{1,10}))?|\d{1,3} \d \d)$"
+            rb"^podcp-([0-9a-f]{32}) (ready(?: (\d{1,10}):(\d{1,10}))?( folds)?|\d{1,3} \d \d)$"
         )
         self.signals = Signals()
         self._channel = DataChannel(self.signals.stop, waiting=waiting)
@@ -450,7 +451,7 @@ class Sink:
         if match[1] != self._nonce.encode("ascii"):
             raise NotAcknowledged("the destination's shell acknowledged another copy than this one")
         if match[2].startswith(b"ready"):
-            self._on_ready((int(match[3]), int(match[4])) if match[3] else None)
+            self._on_ready((int(match[3]), int(match[4])) if match[3] else None, not match[5])
             self.signals.writable.set()
             return False
         self.signals.ended.set()

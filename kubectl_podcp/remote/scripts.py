@@ -11,8 +11,9 @@ What a copy is proved by is said on stdout, and always carries the nonce:
 ``podcp-<nonce> rest <size> <t>``   source: the rest of a file came before it; its size and time
                                     now, each at the right of 20 columns
 ``<nonce> <mode> <size> <time> …``  source, behind it: a name whose time is since it began
-``podcp-<nonce> ready[ u:g]``       destination: staging exists, the archive may come; who will own
-                                    all of it, where that is whoever unpacks it
+``podcp-<nonce> ready[ u:g][ folds]``  destination: staging exists, the archive may come; who will
+                                    own all of it, where that is whoever unpacks it; and that names
+                                    there which differ in case are one
 ``podcp-<nonce> <rc> <m> <p>``      destination: the acknowledgement. Its tar ended with ``rc``,
                                     the marker was found (``m`` is 1), placing ended with ``p``
                                     (0 done, 1 nothing was changed, 2 a merge stopped half-way);
@@ -657,11 +658,11 @@ misfit() {
 }
 fits() {
   if is_dir "$1"; then
-    is_dir "$2" || misfit non-directory "$2" directory "$1" || return 1
-    [ -r "$1" ] && [ -w "$1" ] && [ -x "$1" ] || chmod u+rwx "$1" || return 1
+    is_dir "$2" || misfit non-directory "$2" directory "$1" || return
+    [ -r "$1" ] && [ -w "$1" ] && [ -x "$1" ] || chmod u+rwx "$1" || return
     for e in "$1"/* "$1"/.[!.]* "$1"/..?*; do
       exists "$e" && exists "$2/${e##*/}" || continue
-      fits "$e" "$2/${e##*/}" || return 1
+      fits "$e" "$2/${e##*/}" || return
     done
   else
     leaf "$1" "$2" @SAFE
@@ -669,7 +670,7 @@ fits() {
 }
 leaf() { ! is_dir "$2" || misfit directory "$2" non-directory "$1"; }
 put() {
-  [ -n "$moved" ] || touch -r "$from" "$stage/$stage-time" || return 1
+  [ -n "$moved" ] || touch -r "$from" "$stage/$stage-time" || return
   moved=1
   land "$@"
 }
@@ -684,7 +685,7 @@ move() {
 merge() {
   for e in "$1"/* "$1"/.[!.]* "$1"/..?*; do
     is_dir "$e" && is_dir "$2/${e##*/}" || continue
-    merge "$e" "$2/${e##*/}" || return 1
+    merge "$e" "$2/${e##*/}" || return
   done
   from=$1 to=$2 moved=
   @SETTLE
@@ -693,12 +694,12 @@ merge() {
     exists "$e" || continue
     if is_dir "$e"; then
       ! is_dir "$to/${e##*/}" || continue
-      [ -w "$e" ] || { move "$e" || return 1; continue; }
+      [ -w "$e" ] || { move "$e" || return; continue; }
     fi
     set -- "$@" "$e"
-    if [ $# = 200 ]; then put "$@" || return 1; set --; fi
+    if [ $# = 200 ]; then put "$@" || return; set --; fi
   done
-  [ $# = 0 ] || put "$@" || return 1
+  [ $# = 0 ] || put "$@" || return
   [ -z "$moved" ] || from=$stage/$stage-time
   ! [ "$from" -nt "$to" ] && ! [ "$from" -ot "$to" ] || touch -r "$from" "$to" 2>/dev/null || :
 }
@@ -930,7 +931,9 @@ found=0 placed=1 rc=1
 if cd -P -- "$directory" && @FOLDER; then
   owner=-o
   ! gives_away 2>/dev/null || owner=
-  printf '\npodcp-%s ready%s\n' "$nonce" "${owner:+ $(id -u):$(id -g)}"
+  folds=
+  [ ! -e "$stage/.PODCP${stage#.podcp}-since" ] || folds=' folds'
+  printf '\npodcp-%s ready%s\n' $nonce "${owner:+ $(id -u):$(id -g)}$folds"
   umask 0
   extract
   rc=$?
@@ -938,18 +941,18 @@ if cd -P -- "$directory" && @FOLDER; then
   if [ -f "$stage/$mark" ]; then
     found=1
     rm -f "$stage/$mark"
-    [ "$rc" != 0 ] || ! take || { place; placed=$?; }
+    [ $rc != 0 ] || ! take || { place; placed=$?; }
   fi
   case $keep in
     always) ;;
-    failed) [ "$found$placed" != 10 ] || clean ;;
-    whole) [ "$rc$found" = 01 ] || clean ;;
+    failed) [ $found$placed != 10 ] || clean ;;
+    whole) [ $rc$found = 01 ] || clean ;;
     *) clean ;;
   esac
 fi
-printf '\npodcp-%s %d %d %d\n' "$nonce" "$rc" "$found" "$placed"
+printf '\npodcp-%s %d %d %d\n' $nonce $rc $found $placed
 cat >/dev/null
-exit "$rc"
+exit $rc
 """
 )
 
@@ -1071,9 +1074,9 @@ def _place(staging: Staging, how: dict[str, str] = _REPLACING) -> str:
 
 
 def _flat(script: str) -> str:
-    """Return ``script``, in which no text has several lines, without its indents: in the URL each
-    space is three bytes."""
-    return re.sub(r"(?m)^ +", "", script)
+    """Return ``script``, in which no text has several lines, without its indents and empty lines:
+    in the URL each of their characters is three bytes."""
+    return re.sub(r"\n[\n ]+", "\n", script)
 
 
 def _staged(staging: Staging) -> str:

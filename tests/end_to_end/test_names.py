@@ -11,7 +11,47 @@ import pytest
 
 from tests.end_to_end import fidelity, trees
 from tests.end_to_end.conftest import TARS, ClusterUnderTest
+from tests.end_to_end.doctor import doctored
 from tests.loopback.server import Server
+
+KNOWS_NO_CASE = "s/PODCP/podcp/"
+"""Asks for a name that is there, as one is that differs in case where a directory knows none."""
+
+
+@pytest.mark.parametrize("options", [[], ["--verify"], ["--partial"]], ids=str)
+def test_two_names_that_are_one_there(
+    cluster: ClusterUnderTest, version: str, options: list[str]
+) -> None:
+    source, destination = cluster.pod("gnu-0"), cluster.pod("gnu-1")
+    source.fresh("/data")
+    destination.fresh("/srv")
+    source.sh("mkdir -p /data/tree/a; cd /data/tree; touch Makefile makefile a/x; touch a/X")
+    words = (*options, "gnu-0:/data/tree", "gnu-1:/srv")
+    with doctored(destination, KNOWS_NO_CASE):
+        done = cluster.copy(version, *words)
+        done.failed(1, "another name of the source are one name", "was not changed", "--exclude")
+        assert destination.names("/srv") == []
+        source.sh("rm /data/tree/makefile /data/tree/a/X")
+        cluster.copy(version, *words).complete()
+    assert trees.look(destination, "/srv", "tree") == trees.look(source, "/data", "tree")
+
+
+@pytest.mark.usefixtures("server")
+def test_the_destination_whose_directory_knows_no_case_hurts_no_other(
+    cluster: ClusterUnderTest, version: str
+) -> None:
+    source, bad, good = (cluster.pod(name) for name in ("gnu-0", "gnu-1", "bsdtar-1"))
+    source.fresh("/data")
+    source.sh("mkdir /data/tree; cd /data/tree; touch Makefile makefile")
+    for pod in (bad, good):
+        pod.fresh("/srv")
+    to = ("--to", "gnu-1:/srv", "--to", "bsdtar-1:/srv")
+    with doctored(bad, KNOWS_NO_CASE):
+        done = cluster.copy(version, "gnu-0:/data/tree", *to)
+    assert done.code == 3, done
+    assert "another name of the source are one name" in done.stderr
+    assert bad.names("/srv") == []
+    assert good.names("/srv/tree") == ["Makefile", "makefile"]
 
 
 @pytest.mark.usefixtures("server")

@@ -101,7 +101,7 @@ class Copy:
         epilogue: Callable[[bytes], bool] | None = None,
         ending: Ending | None = None,
         bucket: Bucket | None = None,
-        on_ready: Callable[[tuple[int, int] | None], None] = lambda _: None,
+        on_ready: Callable[[tuple[int, int] | None, bool], None] = lambda *_: None,
         patience: float | None = None,
         progress: Callable[[], bytes] | None = None,
         hears_out: bool = False,
@@ -369,19 +369,27 @@ def test_nothing_is_sent_before_the_destination_is_ready() -> None:
     running.result()
 
 
-@pytest.mark.parametrize(("said", "user"), [(b"", None), (b" 1000:0", (1000, 0))])
-def test_the_destination_says_who_will_own_all_of_it(
-    said: bytes, user: tuple[int, int] | None
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (b"", (None, True)),
+        (b" 1000:0", ((1000, 0), True)),
+        (b" folds", (None, False)),
+        (b" 1000:0 folds", ((1000, 0), False)),
+    ],
+)
+def test_the_destination_says_who_will_own_all_of_it_and_whether_it_knows_case(
+    said: bytes, expected: tuple[tuple[int, int] | None, bool]
 ) -> None:
-    heard: list[tuple[int, int] | None] = []
-    copy = Copy(on_ready=heard.append)
+    heard = []
+    copy = Copy(on_ready=lambda user, has_case: heard.append((user, has_case)))
     running = copy.start()
     copy.destination.say(Stdout(b"\npodcp-%s ready%s\n" % (NONCE.encode(), said)))
     copy.source.say(PIECE, trailer(0), END)
     copy.wait_for_the_marker()
     copy.destination.say(ack(), END)
     running.result()
-    assert heard == [user]
+    assert heard == [expected]
 
 
 def test_a_source_that_compresses_may_give_nothing_for_longer() -> None:
@@ -482,7 +490,7 @@ def test_what_its_tar_said_is_heard_behind_the_acknowledgement() -> None:
 
 
 def test_where_somebody_else_is_to_own_it_nothing_is_sent() -> None:
-    def refuse(user: tuple[int, int] | None) -> None:
+    def refuse(user: tuple[int, int] | None, _: bool) -> None:
         raise DestinationRefused(f"not {user}", advice="be root")
 
     copy = Copy(on_ready=refuse)

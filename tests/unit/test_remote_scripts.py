@@ -1092,6 +1092,17 @@ def test_the_probe_tells_what_is_mounted(shell: Shell) -> None:
     assert b"/srv/a b" in found
 
 
+def test_a_directory_that_knows_no_case_is_told_of(shell: Shell) -> None:
+    """There is none here; so it is asked for a name that is there."""
+    (shell.fresh("srv") / "tree").mkdir()
+    for uid, owner in ((0, ""), (1000, " 1000:1000")):
+        os.chown(shell.root / "srv", uid, uid)
+        script = scripts.receive(staging(b"/srv"), NONCE, gnu=shell.name == "gnu")
+        for asked, told in ((script, ""), (script.replace("PODCP", "podcp"), " folds")):
+            said = shell.run(asked, uid=uid).stdout
+            assert f"\npodcp-{NONCE} ready{owner}{told}\n".encode() in said
+
+
 def test_a_target_directory_that_vanished_is_an_answer(shell: Shell) -> None:
     answer, stderr = receive(shell, Placement(b"/nope", b"tree"), archive(), PlainFeed())
     assert answer == b"1 0 1"

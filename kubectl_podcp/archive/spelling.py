@@ -1,0 +1,48 @@
+"""Names that a file system may take for one: they differ in case, or in how Unicode composes them.
+
+In go names as members have them; out comes the first that would take another's place. No I/O. One
+thread at a time.
+
+Where a directory knows no case (macOS as it is delivered, SMB volumes, vfat), tar puts the second
+of two such files in the place of the first, and ends with 0: nothing but their names tells that
+one was lost.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+MOST = 1 << 20
+"""Names that are remembered, some 150 bytes each; more cannot be told apart."""
+
+
+class Spellings:
+    """The names of one archive.
+
+    :ivar clash: the first name that is another one's, spelled otherwise; or the first of which that
+        cannot be known any more.
+    """
+
+    def __init__(self) -> None:
+        self.clash: bytes | None = None
+        self._seen: dict[int, int] | None = {}  # of what all spellings have in common, to the one
+
+    def note(self, name: bytes) -> None:
+        """Take the name of another member; the same one may come again."""
+        if self._seen is None or self.clash is not None:
+            return
+        spelled = hash(name)
+        if self._seen.setdefault(hash(_folded(name)), spelled) != spelled or len(self._seen) > MOST:
+            self.clash = name
+
+    def forget(self) -> None:
+        """Nobody needs to know any more."""
+        self._seen = None
+
+
+def _folded(name: bytes) -> bytes:
+    """Return what all spellings of a name have in common."""
+    if name.isascii():
+        return name.lower()
+    text = unicodedata.normalize("NFD", name.decode("utf-8", "surrogateescape")).casefold()
+    return unicodedata.normalize("NFD", text).encode("utf-8", "surrogateescape")

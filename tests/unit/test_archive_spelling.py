@@ -1,0 +1,53 @@
+"""Names that some file systems take for one."""
+
+from __future__ import annotations
+
+import pytest
+
+from kubectl_podcp.archive import spelling
+from kubectl_podcp.archive.spelling import Spellings
+
+
+def clash(*names: str | bytes) -> bytes | None:
+    """Return the first that would take another's place."""
+    found = Spellings()
+    for name in names:
+        found.note(name.encode() if isinstance(name, str) else name)
+    return found.clash
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("top/Makefile", "top/makefile"),
+        ("top/a/x", "top/A/x"),
+        ("top/é", "top/É"),
+        ("top/é", "top/e\u0301"),
+        ("top/É", "top/e\u0301"),
+        ("top/straße", "top/STRASSE"),
+        (b"top/\xff-A", b"top/\xff-a"),
+    ],
+)
+def test_names_that_are_spelled_otherwise(one: str | bytes, other: str | bytes) -> None:
+    second = other.encode() if isinstance(other, str) else other
+    assert clash("top", one, "top/z", other, "top/Z") == second
+
+
+def test_names_that_are_different_or_the_same() -> None:
+    assert (
+        clash("top", "top/a", "top/b", "top/a", "top/e", "top/é", b"top/\xff", b"top/\xfe") is None
+    )
+
+
+def test_what_cannot_be_remembered_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spelling, "MOST", 2)
+    assert clash("a", "b", "a") is None
+    assert clash("a", "b", "c") == b"c"
+
+
+def test_nobody_asks_any_more() -> None:
+    found = Spellings()
+    found.note(b"a")
+    found.forget()
+    found.note(b"A")
+    assert found.clash is None
