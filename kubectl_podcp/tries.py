@@ -473,7 +473,7 @@ class Tries:
 
     def _new_staging(self, *, kept: bool) -> Staging:
         """Return a folder of our own, or the one where other runs with ``--partial`` look."""
-        own = "0" * 16 if kept else os.urandom(8).hex()
+        own = self._common() if kept else os.urandom(8).hex()
         placement = self._plan.placement
         below = placement.path.rstrip(b"/") + b"/"
         preserve, tar = self._plan.request.preserve, self._plan.there.tar
@@ -486,6 +486,16 @@ class Tries:
             writing=self._told_to_write(),
             sha256=(self._plan.there.sha256 or "") if self._plan.request.verify else "",
         )
+
+    def _common(self) -> str:
+        """Return what ends the name of the folder where other runs with ``--partial`` look.
+
+        No listing says whether a time has its fraction: so runs that keep fractions, and runs that
+        do not, look in different places.
+        """
+        tars = {self._plan.found.tar, self._plan.there.tar}
+        has_fractions = FRACTIONS in self._plan.request.preserve and tars <= probe.PAX_TARS
+        return ("f" if has_fractions else "0") * 16
 
     def _told_to_write(self) -> str:
         """Return what the destination's tar is told where it takes files to another mount."""

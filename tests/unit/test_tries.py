@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import re
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from kubectl_podcp import fidelity
 from kubectl_podcp.archive.follower import Hashed
 from kubectl_podcp.archive.headers import REGULAR, Member
 from kubectl_podcp.errors import DestinationRefused, ExecFailed, NotAcknowledged, TimedOut
-from kubectl_podcp.paths import Kind, Placement, SourceFacts
+from kubectl_podcp.paths import Kind, Placement, SourceFacts, TargetFacts
+from kubectl_podcp.plan import Plan
+from kubectl_podcp.remote import probe
+from kubectl_podcp.remote.probe import Tar
 from kubectl_podcp.remote.scripts import Staging
 from kubectl_podcp.report import Tally
+from kubectl_podcp.request import CopyRequest, Options
 from kubectl_podcp.tries import Tries
 from kubectl_podcp.verify import Ledger
 
@@ -127,3 +133,38 @@ def test_removing_what_is_of_no_use_may_take_long() -> None:
     tries = Patient(size=None, received=0)
     assert tries._look() is None
     assert tries.limits[1] >= 600
+
+
+WHOLE_SECONDS = fidelity.KEPT
+FRACTIONS = fidelity.preserved([(True, "timestamps")])
+
+
+def partial_tries(preserve: fidelity.Preserved, leftovers: tuple[bytes, ...], tar: Tar) -> Tries:
+    """Return the tries of a run with ``--partial`` that finds ``leftovers``."""
+    options = Options(partial=True, preserve=preserve)
+    request = CopyRequest.of("web-0:/tree", "./srv/", options)
+    end: Any = SimpleNamespace(identity=b"here", notices=[])
+    found = probe.Source(SourceFacts(b"/", b"tree", Kind.DIRECTORY), Tar.GNU)
+    facts = TargetFacts(b"/srv", b"", Kind.DIRECTORY, Kind.MISSING, writable=True)
+    there = replace(probe.Target(facts, tar, fullblock=True), leftovers=leftovers)
+    clusters: Any = (None, None)
+    plan = Plan(clusters, request, end, end, found, there, Placement(b"/srv", b"tree"))
+    return Tries(plan, Tally(), lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "tar", "goes_on"),
+    [
+        (WHOLE_SECONDS, WHOLE_SECONDS, Tar.GNU, True),
+        (FRACTIONS, FRACTIONS, Tar.GNU, True),
+        (WHOLE_SECONDS, FRACTIONS, Tar.GNU, False),
+        (FRACTIONS, WHOLE_SECONDS, Tar.GNU, False),
+        (WHOLE_SECONDS, FRACTIONS, Tar.BUSYBOX, True),
+    ],
+)
+def test_a_run_goes_on_from_another_one_that_kept_as_much_of_times(
+    before: fidelity.Preserved, now: fidelity.Preserved, tar: Tar, goes_on: bool
+) -> None:
+    """A listing has whole seconds: by it, a file without its fraction would be taken as whole."""
+    left = partial_tries(before, (), tar)._staging.name
+    assert partial_tries(now, (left,), tar)._look_first == goes_on
