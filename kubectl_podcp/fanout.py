@@ -221,7 +221,8 @@ def _tell_choice(meant: str, ready: Ready, notice: Notice) -> None:
 def _planned(found: Sequence[CopyRequest | Failure], known: Clusters) -> list[Plan | Failure]:
     """Make the plan of each copy, all at once.
 
-    :raises PodcpError: the source cannot be copied, or two destinations are one.
+    :raises PodcpError: the source cannot be copied, or two destinations are one, or would need
+        different modes.
     """
     requests = [each for each in found if isinstance(each, CopyRequest)]
     asked = plans.ask(clusters(requests[0], known), requests[0]) if requests else None
@@ -247,7 +248,22 @@ def _planned(found: Sequence[CopyRequest | Failure], known: Clusters) -> list[Pl
                     advice="leave one of them out",
                 )
         planned.append(plan)
+    _check_modes([each for each in planned if isinstance(each, Plan)])
     return planned
+
+
+def _check_modes(planned: Sequence[Plan]) -> None:
+    """Check that one archive has the modes for all: what a umask takes off is off in it."""
+    for plan in planned[1:]:
+        first = planned[0]
+        if not plan.rewriting.gives_modes_as(first.rewriting):
+            raise UsageError(
+                f"modes that go by the umask would differ: it is {first.there.umask:03o} for "
+                f"{first.request.destination}, and {plan.there.umask:03o} for "
+                f"{plan.request.destination}",
+                advice="copy to each destination by itself, or give modes that do not go by it: "
+                "--chmod a+x instead of +x, or --chmod u=rwX,go=rX",
+            )
 
 
 def _planned_or_failed(

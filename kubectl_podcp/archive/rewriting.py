@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from kubectl_podcp.archive.headers import DIRECTORY, HARD_LINK, SYMLINK, Member
 from kubectl_podcp.errors import SourceError, printable
 from kubectl_podcp.fidelity import KEPT, LINKS, MASKED, MODE, OWNERSHIP, SETUID, Owner, Preserved
-from kubectl_podcp.modes import SETID, Modes
+from kubectl_podcp.modes import ALL, SETID, Modes
 
 NEW_FILE, NEW_DIRECTORY = 0o666, 0o777
 """Modes of what is new, before the umask."""
@@ -77,6 +77,14 @@ class Rewriting:
         if SETUID not in self.kept and not is_directory:
             permissions &= ~SETID
         return stat.S_IFMT(mode) | self._mode(permissions, is_directory, stat.S_ISLNK(mode))
+
+    def gives_modes_as(self, other: Rewriting) -> bool:
+        """Whether both make the same of every mode, though their umasks differ."""
+        return self.umask == other.umask or all(
+            self._mode(mode, is_directory, False) == other._mode(mode, is_directory, False)
+            for mode in range(ALL + 1)
+            for is_directory in (False, True)
+        )
 
     def owner_of(self, owner: tuple[int, int]) -> tuple[int, int]:
         """Return what becomes of user and group; root's where whoever unpacks is to own it."""

@@ -192,6 +192,7 @@ class World:
         self.interrupts = ""
         self.is_nothing = False
         self.keys: dict[str, str] = {}
+        self.umasks: dict[str, int] = {}
         self.source: PodcpError | None = None
         self.missing = ""
 
@@ -217,7 +218,8 @@ class World:
         )
         if name in self.keys:
             end.identity = b"same"
-        return Plan(self, request, end, end, found, None, placement)  # type: ignore[arg-type]
+        there: Any = SimpleNamespace(umask=self.umasks.get(name, 0o022))
+        return Plan(self, request, end, end, found, there, placement)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -270,6 +272,33 @@ def test_what_fails_is_its_own_affair(world: World) -> None:
     assert words(results) == [f"{B} failed", f"{C} complete", f"{D} failed"]
     messages = [each.message() for each in results if isinstance(each, Failure)]
     assert messages == [f"{B}: gone", f"{D}: full"]
+
+
+@pytest.mark.parametrize(
+    "said", ["--no-preserve", "--no-preserve=mode", "--chmod=+x", "--chmod=u+x,-r"]
+)
+@pytest.mark.parametrize("rehearsed", [False, True])
+def test_one_archive_cannot_have_the_modes_that_two_umasks_make(
+    world: World, said: str, rehearsed: bool
+) -> None:
+    """The modes of all were those of the first one's."""
+    world.umasks[D] = 0o077
+    asked = arguments.options(arguments.parse("podcp", [said, FROM, B]))
+    with pytest.raises(UsageError, match=f"is 022 for {B}, and 077 for {D}") as caught:
+        if rehearsed:
+            copies.rehearse_all([FROM], [B, C, D], asked, print)
+        else:
+            copies.copy_all([FROM], [B, C, D], asked)
+    assert "by itself" in caught.value.advice
+    assert world.done == [f"ask {FROM}"]
+
+
+@pytest.mark.parametrize("said", ["--chmod=a+x", "--chmod=-w", "--chmod=640", "--preserve=mode"])
+def test_where_no_mode_goes_by_a_umask_they_may_differ(world: World, said: str) -> None:
+    world.umasks[D] = 0o077
+    asked = arguments.options(arguments.parse("podcp", [said, FROM, B]))
+    results = copies.copy_all([FROM], [B, C, D], asked)
+    assert words(results) == [f"{each} complete" for each in (B, C, D)]
 
 
 def test_without_any_plan_nothing_is_copied(world: World) -> None:
