@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -40,7 +39,6 @@ from kubectl_podcp.fidelity import (
     LINKS,
     OWNERSHIP,
     SETUID,
-    TIMESTAMPS,
     XATTR,
     XATTR_OR_NOTHING,
 )
@@ -120,8 +118,7 @@ class Attempt:
         self._user: tuple[int, int] | None = None  # who owns all, where owners cannot be given
         self._ledger = ledger
         self._unseen = unseen
-        stamp = None if TIMESTAMPS in plan.request.preserve else int(time.time())
-        self._rewriting = replace(plan.rewriting, mtime=stamp)
+        self._rewriting = plan.rewriting
         self._owners = set[tuple[int, int]]()  # two are enough to know that some are not kept
         self._has_setid = False
         self._changes: Changes | None = None

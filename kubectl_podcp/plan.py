@@ -12,8 +12,9 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from kubectl_podcp import packing, paths
@@ -26,7 +27,7 @@ from kubectl_podcp.errors import (
     SourceError,
     printable,
 )
-from kubectl_podcp.fidelity import XATTR_OR_NOTHING
+from kubectl_podcp.fidelity import TIMESTAMPS, XATTR_OR_NOTHING
 from kubectl_podcp.logs import CHOICES
 from kubectl_podcp.packing import PLAIN, Packing
 from kubectl_podcp.paths import Kind, Path, Placement, PodPath
@@ -56,6 +57,8 @@ class Plan:
     :ivar packings: how the archive is compressed on its way from the source, and to the target.
     :ivar holes: whether GNU tar may say where files have holes.
     :ivar beside: the tars of all destinations with which the copy began.
+    :ivar began: when it did, in seconds since the epoch: the time of all members where they are not
+        to have their own. No try has another, for what is written to stdout cannot be taken back.
     """
 
     clusters: tuple[Cluster, Cluster]
@@ -68,6 +71,7 @@ class Plan:
     packings: tuple[Packing, Packing] = (PLAIN, PLAIN)
     holes: bool = True
     beside: frozenset[probe.Tar] = frozenset()
+    began: int = field(default_factory=lambda: int(time.time()))
 
     @property
     def notices(self) -> list[str]:
@@ -82,10 +86,11 @@ class Plan:
 
     @property
     def rewriting(self) -> Rewriting:
-        """What becomes of modes and owners; of times, each attempt says."""
+        """What becomes of modes, owners and times."""
         request = self.request
         owner = request.chown or (None, None)
-        return Rewriting(request.preserve, self.there.umask, request.chmod, owner)
+        mtime = None if TIMESTAMPS in request.preserve else self.began
+        return Rewriting(request.preserve, self.there.umask, request.chmod, owner, mtime)
 
     @property
     def existing(self) -> Kind:
@@ -296,7 +301,7 @@ def renewed(plan: Plan) -> Plan:
     """
     source, target = both(plan.source.current, plan.target.current)
     if target != plan.target:
-        return make(plan.clusters, plan.request)
+        return replace(make(plan.clusters, plan.request), began=plan.began)
     if source != plan.source:
         asked = _ask_source(source, plan.request.source, plan.request)
         check_xattrs(plan.request, asked.found, plan.there)

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -159,7 +160,11 @@ class Cut:
 
 @contextmanager
 def broken(
-    cluster: ClusterUnderTest, place: Path, path: str, meanwhile: Callable[[], object]
+    cluster: ClusterUnderTest,
+    place: Path,
+    path: str,
+    meanwhile: Callable[[], object],
+    *options: str,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a copy to stdout whose connection breaks once; do something before it is tried again.
 
@@ -169,7 +174,7 @@ def broken(
     with breaking(cluster.kubeconfig, "podcp-v5", place) as (breaker, kubeconfig):
         breaker.on_passing = cut
         through = ClusterUnderTest(kubeconfig, cluster.is_real, command=cluster.command)
-        argv = through.argv("v5", "--retries", "4", path, "-")
+        argv = through.argv("v5", "--retries", "4", *options, path, "-")
         pipe = subprocess.PIPE
         with subprocess.Popen(argv, stdout=pipe, stderr=pipe) as process:
 
@@ -200,6 +205,21 @@ def test_a_broken_connection(cluster: ClusterUnderTest, tmp_path: Path, what: st
         assert hashlib.sha256(written).hexdigest() == pod.sha256("/data/file")
     else:
         assert trees.read(written, "tree") == trees.look(pod, "/data", "tree")
+
+
+def test_a_broken_connection_where_times_are_not_kept(
+    cluster: ClusterUnderTest, tmp_path: Path
+) -> None:
+    """Each try writes the time at which the copy began, and not its own."""
+    pod = cluster.pod("gnu-1")
+    pod.fresh("/data/tree")
+    pod.sh(f"head -c {LARGE // 2} /dev/urandom >/data/tree/large")
+    words = ("gnu-1:/data/tree", lambda: time.sleep(1.1), "--no-preserve=timestamps")
+    with broken(cluster, tmp_path, *words) as process:
+        written, stderr = process.communicate(timeout=120)
+    Copied(process.returncode, "", stderr.decode()).complete()
+    with tarfile.open(fileobj=io.BytesIO(written)) as tar:
+        assert len({each.mtime for each in tar}) == 1
 
 
 def test_a_source_that_is_another_by_then(cluster: ClusterUnderTest, tmp_path: Path) -> None:
