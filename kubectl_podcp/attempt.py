@@ -34,11 +34,9 @@ from kubectl_podcp.errors import (
 from kubectl_podcp.exec.channels import Protocol
 from kubectl_podcp.exec.inflating import Inflating
 from kubectl_podcp.fidelity import (
-    DEVICES,
     FRACTIONS,
     LINKS,
     OWNERSHIP,
-    SETUID,
     XATTR,
     XATTR_OR_NOTHING,
 )
@@ -182,7 +180,7 @@ class Attempt:
             for name in self._remainder.source.names:
                 self._unseen.note(name)
         for member in self._remainder.staged() if self._remainder else ():
-            self._count_rights(member)
+            self._count_staged(member)
         for member in self._remainder.there() if self._remainder else ():
             self._spellings.note(member.name)
         names = self._names()
@@ -407,12 +405,7 @@ class Attempt:
 
     def _policy(self) -> Policy:
         # toybox stops at a time before 1970, and takes the rest of the archive for a bad header.
-        preserve = self._plan.request.preserve
-        return Policy(
-            devices=DEVICES in preserve,
-            setuid=SETUID in preserve,
-            early_times=not self._any_has(probe.Tar.TOYBOX),
-        )
+        return replace(self._plan.policy, early_times=not self._any_has(probe.Tar.TOYBOX))
 
     def _any_has(self, tar: probe.Tar) -> bool:
         """Whether one of the destinations has this tar: all get one archive."""
@@ -520,9 +513,12 @@ class Attempt:
         elif isinstance(item, LeftOut) and self._wants(item.member.name, False):
             tally.note(item.member, f"left out, {item.why}")
         elif isinstance(item, Altered):
-            has_setid = self._rewriting.member(item.member).mode & SETID  # by --chmod
-            for why in (each for each in item.why if each != WITHOUT_SETID or not has_setid):
-                tally.note(item.member, f"copied {why}")
+            self._note_altered(item)
+
+    def _note_altered(self, item: Altered) -> None:
+        has_setid = self._rewriting.member(item.member).mode & SETID  # by --chmod
+        for why in (each for each in item.why if each != WITHOUT_SETID or not has_setid):
+            self._tally.note(item.member, f"copied {why}")
 
     def _spell(self, name: bytes) -> None:
         """Give up each destination to which this name, or one before, is another's as well."""
@@ -558,6 +554,12 @@ class Attempt:
         if part is None or not isinstance(item, Member) or item.name != part.name:
             return item
         return replace(item, size=item.size + part.size)
+
+    def _count_staged(self, member: Member) -> None:
+        """Count a file that an earlier try has sent; what was said of it then holds yet."""
+        lessened = self._policy().lessened(member)
+        self._note_altered(lessened)
+        self._count_rights(lessened.member)
 
     def _count_rights(self, item: Member) -> None:
         """Note what the destination's user may not be able to give."""

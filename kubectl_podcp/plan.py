@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from kubectl_podcp import packing, paths
 from kubectl_podcp.archive.rewriting import Rewriting
+from kubectl_podcp.archive.safety import Policy
 from kubectl_podcp.ends import End, LocalEnd, PodEnd
 from kubectl_podcp.errors import (
     DestinationRefused,
@@ -27,7 +28,7 @@ from kubectl_podcp.errors import (
     SourceError,
     printable,
 )
-from kubectl_podcp.fidelity import TIMESTAMPS, XATTR_OR_NOTHING
+from kubectl_podcp.fidelity import DEVICES, SETUID, TIMESTAMPS, XATTR_OR_NOTHING
 from kubectl_podcp.logs import CHOICES
 from kubectl_podcp.packing import PLAIN, Packing
 from kubectl_podcp.paths import Kind, Path, Placement, PodPath
@@ -91,6 +92,12 @@ class Plan:
         owner = request.chown or (None, None)
         mtime = None if TIMESTAMPS in request.preserve else self.began
         return Rewriting(request.preserve, self.there.umask, request.chmod, owner, mtime)
+
+    @property
+    def policy(self) -> Policy:
+        """What may be copied; of early times, each attempt says."""
+        preserve = self.request.preserve
+        return Policy(devices=DEVICES in preserve, setuid=SETUID in preserve)
 
     @property
     def existing(self) -> Kind:

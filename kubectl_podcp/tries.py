@@ -301,8 +301,9 @@ class Tries:
             kept = len(left.current & self._current.kept) if self._current else 0
             self._tally.begin_again(whole, size, len(left.current) - kept, kept)
         if self._tally.watcher is not None:
-            staged = map(self._plan.rewriting.member, left.staged() if left else ())
-            self._tally.watcher.begin(staged)
+            policy, rewriting = self._plan.policy, self._plan.rewriting
+            staged = (policy.lessened(each).member for each in (left.staged() if left else ()))
+            self._tally.watcher.begin(map(rewriting.member, staged))
         self._has_staged = resumed
         self._placed = NOT_PLACED
         if left is not None and left.is_nothing and not resumed:

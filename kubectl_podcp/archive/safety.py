@@ -64,6 +64,19 @@ class Policy:
     setuid: bool = False
     early_times: bool = True
 
+    def lessened(self, member: Member) -> Altered:
+        """Return ``member`` without what is forbidden, which may be nothing."""
+        why = []
+        # A directory's setgid gives nobody any right: it says which group new files are of, and
+        # Kubernetes itself sets it on volumes with an fsGroup.
+        if member.mode & _SETUID_SETGID and member.type != DIRECTORY and not self.setuid:
+            member = replace(member, mode=member.mode & ~_SETUID_SETGID)
+            why.append(WITHOUT_SETID)
+        if member.mtime < 0 and not self.early_times:
+            member = replace(member, mtime=0)
+            why.append("with 1970 for its time")
+        return Altered(member, tuple(why))
+
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
@@ -128,7 +141,8 @@ class Guard:
         elif member.type in DEVICES and not self._policy.devices:
             self._remember(self._left_out, name)
             return LeftOut(member, "it is a device")
-        return self._lessened(member)
+        lessened = self._policy.lessened(member)
+        return lessened if lessened.why else lessened.member
 
     def _settled(self, path: bytes, member: bytes) -> bytes:
         """Return ``path``, a name or a hard link's target, without leading ``./``."""
@@ -202,16 +216,3 @@ class Guard:
             )
         names.add(name)
         self._sound = b""
-
-    def _lessened(self, member: Member) -> Member | Altered:
-        """Take away what the policy forbids."""
-        why = []
-        # A directory's setgid gives nobody any right: it says which group new files are of, and
-        # Kubernetes itself sets it on volumes with an fsGroup.
-        if member.mode & _SETUID_SETGID and member.type != DIRECTORY and not self._policy.setuid:
-            member = replace(member, mode=member.mode & ~_SETUID_SETGID)
-            why.append(WITHOUT_SETID)
-        if member.mtime < 0 and not self._policy.early_times:
-            member = replace(member, mtime=0)
-            why.append("with 1970 for its time")
-        return Altered(member, tuple(why)) if why else member

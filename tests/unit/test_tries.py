@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Iterable
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -16,7 +17,8 @@ from kubectl_podcp.archive.headers import REGULAR, Member
 from kubectl_podcp.errors import DestinationRefused, ExecFailed, NotAcknowledged, TimedOut
 from kubectl_podcp.paths import Kind, Placement, SourceFacts, TargetFacts
 from kubectl_podcp.plan import Plan
-from kubectl_podcp.remote import probe
+from kubectl_podcp.remainder import Remainder, remainder
+from kubectl_podcp.remote import listing, probe
 from kubectl_podcp.remote.probe import Tar
 from kubectl_podcp.remote.scripts import Staging
 from kubectl_podcp.report import Tally
@@ -135,6 +137,24 @@ def test_removing_what_is_of_no_use_may_take_long() -> None:
     assert tries.limits[1] >= 600
 
 
+class Items:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.members = list[Member]()
+
+    def restart(self) -> None:
+        """Nothing was told yet."""
+
+    def begin(self, staged: Iterable[Member]) -> None:
+        """Keep what is there."""
+        self.members += staged
+
+    def add(self, member: Member) -> None:
+        """Keep what passes."""
+        self.members.append(member)
+
+
 WHOLE_SECONDS = fidelity.KEPT
 FRACTIONS = fidelity.preserved([(True, "timestamps")])
 
@@ -143,7 +163,11 @@ def partial_tries(preserve: fidelity.Preserved, leftovers: tuple[bytes, ...], ta
     """Return the tries of a run with ``--partial`` that finds ``leftovers``."""
     options = Options(partial=True, preserve=preserve)
     request = CopyRequest.of("web-0:/tree", "./srv/", options)
-    end: Any = SimpleNamespace(identity=b"here", notices=[])
+
+    def refuse(*_: object) -> NoReturn:
+        raise ExecFailed("no sh")
+
+    end: Any = SimpleNamespace(identity=b"here", notices=[], open=refuse)
     found = probe.Source(SourceFacts(b"/", b"tree", Kind.DIRECTORY), Tar.GNU)
     facts = TargetFacts(b"/srv", b"", Kind.DIRECTORY, Kind.MISSING, writable=True)
     there = replace(probe.Target(facts, tar, fullblock=True), leftovers=leftovers)
@@ -168,3 +192,40 @@ def test_a_run_goes_on_from_another_one_that_kept_as_much_of_times(
     """A listing has whole seconds: by it, a file without its fraction would be taken as whole."""
     left = partial_tries(before, (), tar)._staging.name
     assert partial_tries(now, (left,), tar)._look_first == goes_on
+
+
+def staged() -> Remainder:
+    """Return what is left where a file with setuid is there, and one without is not."""
+    nonce, time = "ab" * 16, "2020-01-01 00:00:00.0 +0000"
+    entries = (("41ed", 0, "t"), ("89ed", 9, "t/su"), ("81a4", 9, "t/f"))
+    lines = (
+        f"{nonce} {mode} {size} 8 1000 0:0 1 {time} ./{name}\n" for mode, size, name in entries
+    )
+    source = listing.parse(f"{''.join(lines)}\npodcp-{nonce} listed 0 names\n".encode(), nonce)
+    assert source is not None
+    return remainder(source, whole=frozenset({b"t/su"}))
+
+
+@pytest.mark.parametrize(
+    ("words", "mode", "said"),
+    [
+        ("", 0o755, "t/su: copied without setuid and setgid"),
+        ("mode", 0o4755, "setuid and setgid, where the tar there keeps them, are those of 5:5"),
+    ],
+)
+def test_what_was_said_of_a_file_is_said_though_a_retry_does_not_send_it(
+    words: str, mode: int, said: str
+) -> None:
+    tries = partial_tries(fidelity.preserved([(True, words)] if words else []), (), Tar.GNU)
+    items = Items()
+    tries._tally.watcher = items
+    attempt = tries._begin(staged(), resumed=True)
+    assert attempt is not None
+    assert [each.mode for each in items.members] == [mode]
+    with pytest.raises(ExecFailed):
+        attempt.run()
+    attempt._on_ready((5, 5))
+    attempt._note_owner(attempt._owners, has_setid=attempt._has_setid)
+    about = [each for each in tries._tally.all_notices() if "setuid" in each]
+    assert len(about) == 1
+    assert about[0].startswith(said)
