@@ -28,6 +28,20 @@ KINDS = {
 }
 """What may be read, and what it is called. The version of each is v1."""
 
+DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+"""The annotation by which a Pod's author names the container that commands are meant for."""
+
+CONTAINERS = ("containers", "ephemeralContainers", "initContainers")
+"""The fields of a Pod's spec that hold containers."""
+
+STATUSES = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+"""Those of its status that say what becomes of them."""
+
+PAGE = 500
+"""How many Pods are asked for at once, as by kubectl: of each, all that it has comes."""
+
+_GONE = 410
+
 
 def read(cluster: Cluster, namespace: str, resource: str, name: str) -> dict[str, Any]:
     """Return one object."""
@@ -42,13 +56,52 @@ def read(cluster: Cluster, namespace: str, resource: str, name: str) -> dict[str
 
 
 def pods_with(cluster: Cluster, namespace: str, selector: str) -> list[dict[str, Any]]:
-    """Return the Pods whose labels a selector matches."""
-    path = _folder(namespace, "pods")
-    status, body = api.fetch(cluster, path, {"labelSelector": selector})
-    if status != 200:
-        what = f'listing Pods in namespace "{namespace}"'
-        raise _refused(status, body, what, "list on pods")
-    return api.decode(body, path).get("items") or []
+    """Return the Pods whose labels a selector matches, with what of them is asked here."""
+    path, labels = _folder(namespace, "pods"), {"labelSelector": selector}
+    query, pods = {**labels, "limit": str(PAGE)}, list[dict[str, Any]]()
+    while True:
+        status, body = api.fetch(cluster, path, query)
+        if status == _GONE and "continue" in query:
+            # The server has forgotten of when it was telling: as client-go does, ask for all.
+            query, pods = labels, []
+            continue
+        if status != 200:
+            what = f'listing Pods in namespace "{namespace}"'
+            raise _refused(status, body, what, "list on pods")
+        document = api.decode(body, path)
+        pods += map(_needed, document.get("items") or [])
+        following = section(document, "metadata").get("continue")
+        if not following:
+            return pods
+        query = {**labels, "limit": str(PAGE), "continue": str(following)}
+
+
+def _needed(pod: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a Pod says whether it may be taken, and which container: a hundredth, for
+    most of it is who manages which field, environments and volumes."""
+    metadata, spec, status = (section(pod, part) for part in ("metadata", "spec", "status"))
+    annotations = _some(section(metadata, "annotations"), DEFAULT_CONTAINER)
+    told = ("name", "restartCount", "state", "containerID")
+    return {
+        "metadata": {
+            **_some(metadata, "name", "creationTimestamp", "deletionTimestamp"),
+            "annotations": annotations,
+        },
+        "spec": {
+            field: [_some(each, "name") for each in spec.get(field) or []] for field in CONTAINERS
+        },
+        "status": {
+            **_some(status, "phase", "conditions"),
+            **{
+                field: [_some(each, *told) for each in status.get(field) or []]
+                for field in STATUSES
+            },
+        },
+    }
+
+
+def _some(document: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: document[key] for key in keys if key in document}
 
 
 def section(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -17,19 +17,14 @@ from typing import Any
 
 from kubectl_podcp.cluster import objects, workloads
 from kubectl_podcp.cluster.access import Cluster
-from kubectl_podcp.cluster.objects import section
+from kubectl_podcp.cluster.objects import CONTAINERS, DEFAULT_CONTAINER, STATUSES, section
 from kubectl_podcp.errors import ContainerNotFound, PodNotRunning, printable
 from kubectl_podcp.logs import CHOICES
 
 log = logging.getLogger(__name__)
 
-DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
-"""The annotation by which a Pod's author names the container that commands are meant for."""
-
-_KINDS = {"containers": "", "ephemeralContainers": " (ephem)", "initContainers": " (init)"}
+_KINDS = dict(zip(CONTAINERS, ("", " (ephem)", " (init)"), strict=True))
 """The fields of a Pod's spec that hold containers, in the order and words of kubectl's lists."""
-
-_STATUSES = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +125,7 @@ def _running(
     :raises PodNotRunning: it does not run.
     """
     status = section(document, "status")
-    entries = (entry for field in _STATUSES for entry in status.get(field) or [])
+    entries = (entry for field in STATUSES for entry in status.get(field) or [])
     entry = next((entry for entry in entries if entry.get("name") == container), None)
     if entry is None:
         if phase == "Running":

@@ -253,8 +253,16 @@ _DISCOVERY: dict[str, Document] = {
 }
 
 
-def _list(kind: str, items: Iterable[Document]) -> Document:
-    metadata = {"resourceVersion": "1"}
+_AFTER = "after-"
+"""What begins a token for the next page; it says nothing to clients."""
+
+
+def _list_metadata(following: str) -> Document:
+    return {"resourceVersion": "1", **({"continue": following} if following else {})}
+
+
+def _list(kind: str, items: Iterable[Document], following: str = "") -> Document:
+    metadata = _list_metadata(following)
     return {"kind": f"{kind}List", "apiVersion": "v1", "metadata": metadata, "items": [*items]}
 
 
@@ -348,16 +356,30 @@ def _uid(name: str) -> str:
 def _pod_list(request: Request, pods: Sequence[Pod]) -> Response:
     selector = request.last("labelSelector")  # of those that there are, app=NAME alone
     pods = [pod for pod in pods if selector in ("", f"app={_app(pod)}")]
+    pods, following = _page(request, pods)
     if _wants_table(request):
-        return _as_table(pods)
-    return json_response(_list("Pod", map(_pod, pods)))
+        return _as_table(pods, following)
+    return json_response(_list("Pod", map(_pod, pods), following))
+
+
+def _page(request: Request, pods: Sequence[Pod]) -> tuple[Sequence[Pod], str]:
+    """Return the page that is asked for, and what asks for the next one, if there is one.
+
+    :raises Refused: that is not what asks for a page.
+    """
+    limit, token = request.last("limit"), request.last("continue")
+    if token and not token.removeprefix(_AFTER).isdecimal():
+        raise _bad_request("continue key is not valid")
+    start = int(token.removeprefix(_AFTER) or 0)
+    end = start + (int(limit or 0) or len(pods))
+    return pods[start:end], f"{_AFTER}{end}" if end < len(pods) else ""
 
 
 def _wants_table(request: Request) -> bool:
     return "as=Table" in request.headers.get("Accept", "")
 
 
-def _as_table(pods: Sequence[Pod]) -> Response:
+def _as_table(pods: Sequence[Pod], following: str = "") -> Response:
     """Return the columns that `kubectl get pods` prints."""
     columns = [("Name", "string"), ("Ready", "string"), ("Status", "string"), ("Age", "string")]
     rows = []
@@ -379,7 +401,7 @@ def _as_table(pods: Sequence[Pod]) -> Response:
         {
             "kind": "Table",
             "apiVersion": "meta.k8s.io/v1",
-            "metadata": {"resourceVersion": "1"},
+            "metadata": _list_metadata(following),
             "columnDefinitions": [
                 {"name": name, "type": kind, "format": "", "description": "", "priority": 0}
                 for name, kind in columns

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from kubectl_podcp.cluster.kubeconfig import Cluster, load
-from kubectl_podcp.cluster.pods import DEFAULT_CONTAINER, Pod, resolve
+from kubectl_podcp.cluster.objects import DEFAULT_CONTAINER
+from kubectl_podcp.cluster.pods import Pod, resolve
 from kubectl_podcp.errors import (
     ContainerNotFound,
     Forbidden,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -86,7 +87,8 @@ def serve(
     document = {"kind": kind, "metadata": metadata, "spec": {"selector": selector}}
     server.serve(path, {"apiVersion": "apps/v1", **document})
     listed = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": list(pods)}
-    server.serve(f"{PODS}?{urlencode({'labelSelector': query})}", listed)
+    for limit in ({}, {"limit": "500"}):  # kubectl asks for some without one
+        server.serve(f"{PODS}?{urlencode({'labelSelector': query, **limit})}", listed)
 
 
 def take(cluster: Cluster, resource: str = "deployments.apps") -> str:
@@ -278,7 +280,7 @@ def test_a_right_that_is_missing_is_named(server: ApiServer, cluster: Cluster) -
 
     serve(server)
     refused = status(403, "Forbidden", "pods is forbidden")
-    server.serve(f"{PODS}?labelSelector=app%3Dweb", refused, 403)
+    server.serve(f"{PODS}?labelSelector=app%3Dweb&limit=500", refused, 403)
     with pytest.raises(Forbidden) as caught:
         take(cluster)
     assert 'listing Pods in namespace "shop"' in caught.value.happened
@@ -297,6 +299,50 @@ def test_all_ready_pods_of_a_workload_are_named(server: ApiServer, cluster: Clus
     wanted = Ready(("web-1", "web-2"), ("web-3 is Pending", "web-4 is Terminating"))
     assert ready_pods(cluster, "shop", "deployments.apps", "web") == wanted
     assert labelled_pods(cluster, "shop", "app=web") == wanted
+
+
+def serve_pages(server: ApiServer, *pages: Sequence[dict[str, Any]]) -> None:
+    """Serve a list in pages: each but the last names the next one."""
+    for number, pods in enumerate(pages):
+        token = {"continue": f"page/{number}"} if number else {}
+        query = {"labelSelector": "app=web", "limit": "500", **token}
+        metadata = {"continue": f"page/{number + 1}"} if number + 1 < len(pages) else {}
+        listed = {"kind": "PodList", "apiVersion": "v1", "metadata": metadata, "items": pods}
+        server.serve(f"{PODS}?{urlencode(query)}", listed)
+
+
+def test_a_long_list_comes_in_pages(server: ApiServer, cluster: Cluster) -> None:
+    first = [pod(f"web-{number}", ready=LONG) for number in range(3)]
+    serve_pages(server, first, [], [pod("web-9", ready=LONG), pod("web-8", "Pending")])
+    wanted = Ready(("web-0", "web-1", "web-2", "web-9"), ("web-8 is Pending",))
+    assert labelled_pods(cluster, "shop", "app=web") == wanted
+    assert len(server.asked) == 3
+
+
+def test_a_list_whose_next_page_is_gone_is_asked_for_whole(
+    server: ApiServer, cluster: Cluster
+) -> None:
+    """The server keeps what was five minutes ago, and no longer."""
+    both = [pod("web-0", ready=LONG), pod("web-1", ready=LONG)]
+    serve(server, *both)
+    serve_pages(server, both[:1], both[1:])
+    gone = status(410, "Expired", "The provided continue parameter is too old")
+    query = {"labelSelector": "app=web", "limit": "500", "continue": "page/1"}
+    server.serve(f"{PODS}?{urlencode(query)}", gone, 410)
+    assert labelled_pods(cluster, "shop", "app=web") == Ready(("web-0", "web-1"), ())
+    assert server.asked[-1][0] == f"{PODS}?labelSelector=app%3Dweb"
+
+
+def test_of_each_pod_no_more_is_kept_than_is_asked(server: ApiServer, cluster: Cluster) -> None:
+    """A hundred bytes of a Pod are of use, and it may have a hundred thousand."""
+    document = pod("web-0", ready=LONG)
+    document["metadata"]["managedFields"] = document["metadata"]["annotations"] = {"x": "y" * 9999}
+    document["spec"]["containers"][0]["env"] = [{"name": "X", "value": "y" * 9999}]
+    document["status"]["containerStatuses"][0]["resources"] = {"x": "y" * 9999}
+    serve(server, document)
+    (kept,) = objects.pods_with(cluster, "shop", "app=web")
+    assert len(json.dumps(kept)) < 999
+    assert take(cluster) == "web-0"
 
 
 def test_labels_that_no_pod_has_are_named(server: ApiServer, cluster: Cluster) -> None:

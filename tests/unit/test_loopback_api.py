@@ -52,6 +52,21 @@ def test_a_workload_has_the_selector_of_its_pods(server: Server) -> None:
     assert [pod["metadata"]["name"] for pod in listed] == ["gnu-0", "gnu-1"]
 
 
+def test_a_list_comes_in_pages_where_that_is_asked(server: Server) -> None:
+    whole = [pod["metadata"]["name"] for pod in get(server, PODS).document["items"]]
+    names, token = list[str](), ""
+    while True:
+        page = get(server, f"{PODS}?limit=3&continue={token}").document
+        names += (pod["metadata"]["name"] for pod in page["items"])
+        token = page["metadata"].get("continue", "")
+        if not token:
+            break
+        assert len(page["items"]) == 3
+    assert names == whole
+    refused = get(server, f"{PODS}?continue=nonsense")
+    assert (refused.status, refused.document["message"]) == (400, "continue key is not valid")
+
+
 def test_workloads_that_are_not_there_and_kinds_that_are_not_known(server: Server) -> None:
     missing = get(server, "/apis/apps/v1/namespaces/podcp-test/deployments/web")
     assert (missing.status, missing.document["reason"]) == (404, "NotFound")
