@@ -62,7 +62,7 @@ class Side:
 class Rehearsal:
     """A copy that was not done.
 
-    :ivar asked: source and destination, as asked for.
+    :ivar asked: source and destination, with the names of the Pods that were taken.
     :ivar merges: whether a directory is merged into one that is there.
     :ivar remarks: what is decided only when the copy is done.
     """

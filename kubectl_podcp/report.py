@@ -168,7 +168,7 @@ class Report:
 
     :ivar status: ``partial`` where the source could not read some of what was asked for, or where
         it changed meanwhile: what else was copied is complete, ``stderr`` says what it is.
-    :ivar source: and ``destination``: as asked for.
+    :ivar source: and ``destination``: as asked for, but of a Pod that was taken its own name.
     :ivar target: physical path at which the copy stands.
     :ivar size: bytes of file contents that passed.
     :ivar seconds: from the first to the last step, probes included.
@@ -225,7 +225,7 @@ class Report:
 class Failure:
     """One of several copies, which failed.
 
-    :ivar source: and ``destination``: as asked for.
+    :ivar source: and ``destination``: likewise; as asked for where none was taken yet.
     :ivar name: which of the copies it is, where the source does not tell: there are several
         destinations.
     """

@@ -5,6 +5,7 @@ The workloads are those of the embedded cluster.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -82,6 +83,23 @@ def test_a_copy_from_a_workload_to_a_service(
 def test_an_error_names_the_pod_that_was_taken(cluster: ClusterUnderTest) -> None:
     done = cluster.copy("v5", "deploy/gnu:/nothing", "pod/busybox-0:/srv")
     done.failed(1, "error: gnu-0:/nothing does not exist")
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize(
+    ("name", "said"), [("file", "gnu-0:/data/file"), ("none", "deploy/gnu:/data/none")]
+)
+def test_the_document_has_the_pod_that_was_taken_or_the_word(
+    cluster: ClusterUnderTest, name: str, said: str
+) -> None:
+    """As docs/output.md has it: a word alone where the only copy failed."""
+    source, destination = cluster.pod("gnu-0"), cluster.pod("gnu-1")
+    source.fresh("/data")
+    destination.fresh("/srv")
+    source.sh("echo new >/data/file")
+    done = cluster.copy("v5", "-o", "json", f"deploy/gnu:/data/{name}", "gnu-1:/srv")
+    (copy,) = json.loads(done.stdout)["copies"]
+    assert (copy["source"], copy["destination"]) == (said, "gnu-1:/srv")
 
 
 @pytest.mark.parametrize(
