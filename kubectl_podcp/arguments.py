@@ -203,6 +203,7 @@ _WITH_VALUE = (
     (("-z", "--compress"), frozenset(COMPRESSIONS)),
     (("-b", "--backup"), frozenset(BACKUPS)),
     (_WITH_LIST, fidelity.WORDS),
+    (("--insecure-skip-tls-verify",), frozenset(("true", "false"))),
 )
 _LONG = {"-z": "--compress", "-b": "--backup"}
 

@@ -1258,6 +1258,7 @@ def test_what_was_asked_for_and_cannot_be_written(
     ("words", "written"),
     [
         (["-z", "gzip"], "--compress=gzip"),
+        (["--insecure-skip-tls-verify", "false"], "--insecure-skip-tls-verify=false"),
         (["--compress", "none"], "--compress=none"),
         (["-b", "simple"], "--backup=simple"),
         (["--preserve", "mode,links"], "--preserve=mode,links"),
