@@ -100,7 +100,7 @@ def of(plan: Plan, attempt: Attempt) -> Rehearsal:
     found, request = plan.found, plan.request
     source = Side(
         paths.join(found.facts.directory, found.facts.top),
-        found.facts.kind.value,
+        _called(found.facts.kind),
         _where(plan.source),
         found.tar.value,
         _protocols(plan.source, SOURCE_PROTOCOLS),
@@ -128,7 +128,11 @@ def _stands(plan: Plan) -> str:
         return "a directory, merged into"
     if plan.existing is Kind.MISSING:
         return "new"
-    return f"a {plan.existing.value}, {'kept' if plan.request.no_clobber else 'replaced'}"
+    return f"a {_called(plan.existing)}, {'kept' if plan.request.no_clobber else 'replaced'}"
+
+
+def _called(kind: Kind) -> str:
+    return "special file" if kind is Kind.OTHER else kind.value
 
 
 def _where(end: End) -> str:
