@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 from tests.end_to_end import fidelity
@@ -40,6 +42,34 @@ def test_the_tests_that_the_documents_name_are_there() -> None:
     }
     assert [name for name in sorted(named) if f"def {name}(" not in tests] == []
     assert len(named) > 20
+
+
+PACKAGES = ("", ".archive", ".cluster", ".exec", ".remote")
+FILES = ("json", "md", "py", "sh", "txt", "yaml")
+
+
+def test_what_the_documents_name_in_our_modules_is_there() -> None:
+    """As `tries.Tries._commit`: what begins with no module of ours is something else's."""
+    named = {
+        name
+        for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
+        for name in re.findall(r"`([a-z_/]+(?:\.[A-Za-z_]+)+)`", document.read_text("utf-8"))
+        if name.rpartition(".")[2] not in FILES
+    }
+    found = {name: _is_there(*name.rpartition("/")[2].split(".")) for name in named}
+    assert [name for name, is_there in sorted(found.items()) if is_there is False] == []
+    assert list(found.values()).count(True) > 10
+
+
+def _is_there(module: str, *names: str) -> bool | None:
+    """Whether a module of ours has such a name; None where none is called so."""
+    for package in PACKAGES:
+        with suppress(ModuleNotFoundError):
+            found: object = import_module(f"kubectl_podcp{package}.{module}")
+            for name in names:
+                found = getattr(found, name, None)
+            return found is not None
+    return None
 
 
 def test_links_between_documents_lead_somewhere() -> None:
