@@ -196,6 +196,21 @@ def test_kubectl_does_what_is_said_of_it(
 
 
 @pytest.mark.parametrize("pod", ["gnu"], indirect=True)
+def test_a_link_at_the_destination_is_replaced_where_kubectl_writes_through_it(
+    cluster: ClusterUnderTest, pod: TestPod, here: Path
+) -> None:
+    words = (f"{pod.name}:/data/foo", "bar")
+    (here / "old").write_text("old")
+    (here / "bar").symlink_to("old")
+    cluster.copy("v5", *words).complete()
+    assert look(ThisMachine(), str(here)) == {"./bar": "= foo", "./old": "= old"}
+    (here / "bar").unlink()
+    (here / "bar").symlink_to("old")
+    assert kubectl_cp(cluster, *words).returncode == 0
+    assert look(ThisMachine(), str(here)) == {"./bar": "-> old", "./old": "= foo"}
+
+
+@pytest.mark.parametrize("pod", ["gnu"], indirect=True)
 def test_with_the_option_a_second_run_does_what_kubectls_does(
     cluster: ClusterUnderTest, pod: TestPod, here: Path
 ) -> None:
