@@ -1052,6 +1052,47 @@ def test_what_is_mounted_receives_its_files_with_their_modes(shell: Shell, uid: 
             assert (found.st_mode & 0o7777, found.st_mtime) == (0o666, 2_000_000)
 
 
+def receive_in_group(shell: Shell, placement: Placement, data: bytes) -> None:
+    """Receive an archive as a user who is in the group 1234, and not root."""
+    script = scripts.receive(Staging(placement, NONCE, b"tree"), NONCE, gnu=shell.name == "gnu")
+    command = shell.command(script, uid=1000)
+    command.insert(command.index("chroot") + 1, "--groups=1234")
+    said = subprocess.run(command, input=PlainFeed().first + data, capture_output=True, check=True)
+    assert said.stdout.endswith(b" 0 1 0\n")
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o700])
+def test_new_directories_in_one_with_setgid_are_as_the_document_says(
+    shell: Shell, mode: int
+) -> None:
+    """Each volume with an fsGroup is one; docs/fidelity.md has what each tar makes of that."""
+    srv = shell.fresh("srv")
+    os.chown(srv, 0, 1234)
+    srv.chmod(0o2775)
+    receive_in_group(shell, Placement(b"/srv", b"tree"), archive(directory_mode=mode))
+    keeps = shell.name == "busybox" or (shell.name, mode) == ("gnu", 0o700)
+    for name in ("tree", "tree/sub"):
+        found = (srv / name).stat()
+        assert found.st_mode & 0o7777 == mode | (0o2000 if keeps else 0)
+        is_own = shell.name == "toybox" and name != "tree"
+        assert found.st_gid == (1000 if is_own else 1234)
+    assert (srv / "tree/sub/new").stat().st_mode & 0o7777 == 0o640
+
+
+@pytest.mark.parametrize("owner", [0, 1000])
+def test_the_time_of_somebody_elses_directory_is_not_set(shell: Shell, owner: int) -> None:
+    """As docs/fidelity.md says: only its owner and root may do that. busybox sets none at all."""
+    srv = shell.fresh("srv")
+    (srv / "tree/sub").mkdir(parents=True)
+    for path in (srv, srv / "tree", srv / "tree/sub"):
+        os.chown(path, owner, 1234)
+        path.chmod(0o2775)
+    receive_in_group(shell, Placement(b"/srv/tree", b""), archive())
+    assert (srv / "tree/sub/new").stat().st_mtime == 2_000_000
+    is_set = owner == 1000 and shell.name != "busybox"
+    assert ((srv / "tree/sub").stat().st_mtime == 1_000_000) is is_set
+
+
 def test_what_is_mounted_and_full_keeps_its_old_files(shell: Shell) -> None:
     srv = shell.fresh("srv")
     (srv / "tree/sub").mkdir(parents=True)
