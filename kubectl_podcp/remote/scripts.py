@@ -70,9 +70,10 @@ PACKERS = {"gzip": "gzip -1", "zstd": "zstd -1qc"}
 UNPACKERS = {"gzip": ("gzip -dc", "gunzip -c"), "zstd": ("zstd -dqc",)}
 """Commands that undo it; the probe takes the first that is there and knows the format."""
 
-# What an image may say that changes what cd does, GNU tar, and bsdtar.
+# What an image may say that changes what cd does, GNU tar, bsdtar, and bash's read (TMOUT: the
+# seconds after which it takes a client that says nothing for one that is gone).
 _HEAD = """
-unset CDPATH TAR_OPTIONS TAR_READER_OPTIONS TAR_WRITER_OPTIONS
+unset CDPATH TAR_OPTIONS TAR_READER_OPTIONS TAR_WRITER_OPTIONS TMOUT
 export LC_ALL=C
 """
 
@@ -514,7 +515,7 @@ def sample(source: SourceFacts, size: int, *, follow: bool = False) -> str:
 def swallow(size: int) -> str:
     """Answer a line on stdin, another one, and then ``size`` bytes."""
     answer = "read -r line && echo"
-    return f"{answer} && {answer} && head -c {size} >/dev/null && echo\n"
+    return f"{_HEAD}{answer} && {answer} && head -c {size} >/dev/null && echo\n"
 
 
 def _words(names: Iterable[bytes]) -> str:

@@ -510,6 +510,25 @@ def test_the_source_is_held_until_it_is_released(shell: Shell) -> None:
         assert process.wait(10) == 0
 
 
+def test_what_an_image_tells_its_shell_of_waiting_ends_no_source(tmp_path: Path) -> None:
+    """bash, which is the sh of many images, would read for as many seconds as TMOUT has."""
+    (tmp_path / "file").write_bytes(b"x")
+    facts = SourceFacts(os.fsencode(tmp_path), b"file", Kind.FILE)
+    with subprocess.Popen(
+        ["bash", "--posix", "-c", scripts.send(facts, NONCE, gnu=True)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "TMOUT": "1"},
+    ) as process:
+        assert process.stdin and process.stdout
+        until(process.stdout, f"{NONCE} 0\n".encode())
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.5)
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        assert process.wait(10) == 0
+
+
 def test_a_blocked_source_ends_when_the_client_is_gone(shell: Shell) -> None:
     """tar is blocked in a pipe write that nobody will ever read; only stdin tells."""
     (shell.root / "data/big").write_bytes(os.urandom(1 << 20) * 8)
