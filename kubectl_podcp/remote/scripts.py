@@ -71,10 +71,13 @@ UNPACKERS = {"gzip": ("gzip -dc", "gunzip -c"), "zstd": ("zstd -dqc",)}
 """Commands that undo it; the probe takes the first that is there and knows the format."""
 
 # What an image may say that changes what cd does, GNU tar, bsdtar, and bash's read (TMOUT: the
-# seconds after which it takes a client that says nothing for one that is gone).
+# seconds after which it takes a client that says nothing for one that is gone). On macOS bsdtar
+# takes a file called ._x for metadata of x, and makes none of that name, unless it is told not to
+# (libarchive, archive_read_support_format_tar.c, HAVE_COPYFILE_H). An option that it does not know
+# is an error in --options and none in this variable (tar/read.c), where no other tar looks.
 _HEAD = """
-unset CDPATH TAR_OPTIONS TAR_READER_OPTIONS TAR_WRITER_OPTIONS TMOUT
-export LC_ALL=C
+unset CDPATH TAR_OPTIONS TAR_WRITER_OPTIONS TMOUT
+export LC_ALL=C TAR_READER_OPTIONS=!mac-ext
 """
 
 _UNDECODABLE = re.compile("[\udc80-\udcff]+")

@@ -1018,6 +1018,40 @@ def test_what_an_image_tells_every_tar_keeps_nothing_from_what_is_mounted(shell:
         assert contents(srv / "tree") == WHOLE
 
 
+MACOS = r"""#!/bin/sh
+PATH=${PATH#/macos:}
+export TAR_READER_OPTIONS="mac-ext${TAR_READER_OPTIONS:+,$TAR_READER_OPTIONS}"
+exec tar "$@"
+"""
+"""bsdtar as macOS has it: what its user says counts more than what it does by itself there."""
+
+
+def test_no_name_makes_a_file_metadata_of_another_one(roots: dict[str, Shell]) -> None:
+    """For macOS' tar ``._x`` is that of ``x``, here and where it is taken to another mount."""
+    shell = roots["bsdtar"]
+    srv = shell.fresh("srv")
+    (srv / "tree/sub").mkdir(parents=True)
+    (shell.fresh("macos") / "tar").write_text(MACOS)
+    (shell.root / "macos/tar").chmod(0o755)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for name in ("tree", "tree/sub"):
+            member = tarfile.TarInfo(name)
+            member.type, member.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(member)
+        for name in ("tree/._x", "tree/x", "tree/sub/._x", "tree/sub/x", STAGE):
+            tar.addfile(tarfile.TarInfo(name))
+    mounts = (b"/srv/tree/sub",)
+    held = Staging(Placement(b"/srv/tree", b""), NONCE, b"tree", place=False, mounts=mounts)
+    macos = "export PATH=/macos:$PATH\n"
+    receive = macos + scripts.receive(held, NONCE, gnu=False)
+    shell.run(receive, PlainFeed().first + packed.getvalue())
+    with mounted(srv / "tree/sub", "1m"):
+        done = shell.run(macos + scripts.commit(held, NONCE))
+        assert done.stdout == f"\npodcp-{NONCE} 0 1 0\n".encode()
+        assert set(contents(srv / "tree")) == {"._x", "x", "sub", "sub/._x", "sub/x"}
+
+
 ALTERING = r"""#!/bin/sh
 PATH=${PATH#/altering:}
 tar "$@" || exit
