@@ -75,9 +75,10 @@ UNPACKERS = {"gzip": ("gzip -dc", "gunzip -c"), "zstd": ("zstd -dqc",)}
 # takes a file called ._x for metadata of x, and makes none of that name, unless it is told not to
 # (libarchive, archive_read_support_format_tar.c, HAVE_COPYFILE_H). An option that it does not know
 # is an error in --options and none in this variable (tar/read.c), where no other tar looks.
+# Times are compared as text (listing.py): in local time one hour comes twice.
 _HEAD = """
 unset CDPATH TAR_OPTIONS TAR_WRITER_OPTIONS TMOUT
-export LC_ALL=C TAR_READER_OPTIONS=!mac-ext
+export LC_ALL=C TAR_READER_OPTIONS=!mac-ext TZ=UTC0
 """
 
 _UNDECODABLE = re.compile("[\udc80-\udcff]+")
@@ -1079,8 +1080,8 @@ def _place(staging: Staging, how: dict[str, str] = _REPLACING) -> str:
 
 def _flat(script: str) -> str:
     """Return ``script``, in which no text has several lines, without its indents and empty lines:
-    in the URL each of their characters is three bytes."""
-    return re.sub(r"\n[\n ]+", "\n", script)
+    in the URL each space is three bytes, and each end of a line."""
+    return re.sub(r"(?m)^\s+", "", script)
 
 
 def _staged(staging: Staging) -> str:

@@ -1284,6 +1284,14 @@ def test_what_changed_last_is_seen_however_often_it_is_asked(shell: Shell) -> No
     assert newest(5) == {b"tree/last"}
 
 
+def test_a_listing_has_no_local_times(shell: Shell) -> None:
+    """They sort as text, and where summer time ends an hour comes twice."""
+    (shell.fresh("data") / "file").touch()
+    script = scripts.list_source(SourceFacts(b"/data", b"file", Kind.FILE), NONCE)
+    east, west = (shell.run(f"export TZ={zone}\n{script}").stdout for zone in ("XXX-5", "XXX+3"))
+    assert east == west
+
+
 def test_no_directory_is_left_setgid_for_the_next_archive(shell: Shell) -> None:
     """They are so by where they were made, and GNU tar would not change that."""
     srv = shell.fresh("srv")
