@@ -755,7 +755,10 @@ across() {
   }
   ( cd -- "$from" && { rm -rf -- "$@" 2>/dev/null || {
     chmod -R u+rwx "$@"; rm -rf -- "$@"; }; } ) || return 1
-  @OVER && rmdir -- "$to/$stage"
+  @OVER && rmdir -- "$to/$stage" || {
+    rm -rf -- "$to/$stage"
+    return 1
+  }
 }
 """
 

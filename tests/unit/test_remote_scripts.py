@@ -1161,6 +1161,23 @@ def test_what_is_mounted_and_full_keeps_its_old_files(shell: Shell) -> None:
         assert sorted(path.name for path in (srv / "tree/sub").iterdir()) == ["full", "new"]
 
 
+def test_what_cannot_be_renamed_where_it_is_mounted_leaves_no_folder_there(shell: Shell) -> None:
+    """A file on which another one is mounted, of which nobody knew when the copy began."""
+    srv = shell.fresh("srv")
+    (srv / "tree/sub").mkdir(parents=True)
+    with mounted(srv / "tree/sub", "1m"):
+        (srv / "tree/sub/new").write_text("old")
+        bind = ["mount", "--bind", str(srv / "tree/sub/new"), str(srv / "tree/sub/new")]
+        subprocess.run(bind, check=True)
+        try:
+            placement, mounts = Placement(b"/srv/tree", b""), (b"/srv/tree/sub",)
+            answer, _ = receive(shell, placement, archive(), PlainFeed(), mounts=mounts)
+        finally:
+            subprocess.run(["umount", bind[-1]], check=True)
+        assert answer == b"0 1 2"
+        assert contents(srv / "tree/sub") == {"new": "old"}
+
+
 @pytest.mark.parametrize("directory", [b"/srv", b"/"])
 def test_a_file_that_is_mounted_by_itself_is_not_replaced(shell: Shell, directory: bytes) -> None:
     """Nothing is: that is found out before anything is moved."""
