@@ -375,9 +375,33 @@ busy= rc=0
 wait "$watcher"
 """
 
+# What reads a disk may write nothing for minutes, and would not hear that nobody listens any more:
+# so the shell ends all that it, and what it started, has started.
+_OFFSPRING = r"""
+offspring() {
+  all=" $$ " more=1
+  while [ "$more" ]; do
+    more=
+    for p in /proc/[0-9]*; do
+      p=${p#/proc/}
+      case $all in *" $p "*) continue ;; esac
+      while read -r key value; do
+        case $key in
+          PPid:) case $all in *" $value "*) all="$all$p "; more=1 ;; esac; break ;;
+        esac
+      done <"/proc/$p/status"
+    done 2>/dev/null
+  done
+  echo "${all# $$ }"
+}
+trap 'kill -9 ${busy:+$!} $watcher $(offspring) 2>/dev/null; exit 143' TERM
+"""
+
 # Some minutes too many are looked at: whoever listens knows to the second when the copy began. Not
 # -newer, which wants a file of that time, and which busybox compares by whole seconds.
-_CHANGED = r"""watch
+_CHANGED = (
+    _OFFSPRING
+    + r"""watch
 busy=1
 {
   minutes=$((($(date +%s) - began) / 60 + 2))
@@ -389,6 +413,7 @@ wait "$!"
 busy=
 wait "$watcher"
 """
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -1475,9 +1500,7 @@ def spoil(staging: Staging, size: int) -> str:
 # --- verification --------------------------------------------------------------------------
 # A record is the nonce, then a digest and a name, or "many" and a line with both for each of many
 # files. Those the command writes itself. Some commands escape some names: where there are such,
-# each file goes to its stdin. A file that its owner may not read is made readable meanwhile. What
-# reads a large file writes nothing for minutes, and would not hear that nobody listens any more: so
-# the shell ends all that it, and what it started, has started.
+# each file goes to its stdin. A file that its owner may not read is made readable meanwhile.
 
 _SAY = r"""
 nl='
@@ -1498,25 +1521,10 @@ case $0 in
 esac
 """
 
-_DIGESTS = r"""
+_DIGESTS = (
+    _OFFSPRING
+    + r"""
 export nonce sha256
-offspring() {
-  all=" $$ " more=1
-  while [ "$more" ]; do
-    more=
-    for p in /proc/[0-9]*; do
-      p=${p#/proc/}
-      case $all in *" $p "*) continue ;; esac
-      while read -r key value; do
-        case $key in
-          PPid:) case $all in *" $value "*) all="$all$p "; more=1 ;; esac; break ;;
-        esac
-      done <"/proc/$p/status"
-    done 2>/dev/null
-  done
-  echo "${all# $$ }"
-}
-trap 'kill -9 ${busy:+$!} $watcher $(offspring) 2>/dev/null; exit 143' TERM
 %s
 watch
 busy=1
@@ -1525,6 +1533,7 @@ wait "$!"
 busy=
 wait "$watcher"
 """
+)
 
 _PREFIX = """h=$(head -c "$size" -- "$part" | $sha256) &&
   printf '%s %s  %s\\n' "$nonce" "${h%% *}" "$file\""""

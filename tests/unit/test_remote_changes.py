@@ -150,3 +150,21 @@ def test_a_file_that_shrinks(shell: Shell) -> None:
 def test_gnu_tar_says_it_by_itself(roots: dict[str, Shell]) -> None:
     for change in (grow, rewrite, shrink):
         assert Read(roots["gnu"], change, gnu=True).trailer == Trailer(1)
+
+
+SLOW = "find() { >/data/begun; sleep 30; }\n"
+"""A find that walks through a large tree, and finds nothing that it could say."""
+
+
+def test_what_looks_for_changes_ends_when_the_client_is_gone(shell: Shell) -> None:
+    """It writes nothing for as long as that takes, so that no pipe tells it."""
+    (shell.fresh("data") / "file").write_bytes(b"x")
+    script = scripts.send(SourceFacts(b"/data", b"file", Kind.FILE), NONCE)
+    with shell.proc(), shell.start(SLOW + script) as process:
+        assert process.stdin
+        process.stdin.write(b"\n")  # it is asked at once: stdout has room for all that it says
+        process.stdin.flush()
+        until((shell.root / "data/begun").exists)
+        process.stdin.close()
+        process.wait(10)
+        until(lambda: not shell.processes())
