@@ -282,6 +282,7 @@ class TargetFacts:
     :ivar inner: what stands at ``P/name``, a link not followed; MISSING unless ``P`` is a
         directory.
     :ivar writable: whether ``directory`` can be written.
+    :ivar inner_writable: whether ``P/name`` is a directory that can be.
     """
 
     directory: bytes
@@ -289,6 +290,7 @@ class TargetFacts:
     kind: Kind
     inner: Kind
     writable: bool
+    inner_writable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,18 +337,30 @@ def place(
             f"target {target} is not a directory",
             advice=f"several sources go into a directory that exists {target.where}: create it",
         )
-    into = there.kind is Kind.DIRECTORY and not no_target_directory and not source.is_contents
     if not there.directory or there.name in (b".", b".."):
         raise DestinationRefused(
             f"the directory that would hold {target} does not exist",
             advice=f"create it first, or name a directory that exists {target.where}",
         )
-    if not there.writable:
+    into = not no_target_directory and not source.is_contents
+    placement = _place(source, found, target, there, into=into)
+    is_inner = placement.directory != there.directory
+    if not (there.inner_writable if is_inner else there.writable):
         raise DestinationRefused(
-            f"cannot write to {printable(there.directory)} {target.where}",
+            f"cannot write to {printable(placement.directory)} {target.where}",
             advice="copy to a directory that the user there may write to",
         )
-    if into:
+    return placement
+
+
+def _place(
+    source: Path, found: SourceFacts, target: Path, there: TargetFacts, *, into: bool
+) -> Placement:
+    """Return what :func:`place` does, whether anything may be written there or not.
+
+    :param into: whether a directory that exists receives the source.
+    """
+    if into and there.kind is Kind.DIRECTORY:
         return _place_as(found, source.name, there.directory, there.inner)
     if there.kind is Kind.DIRECTORY:
         _check_types(found, there.directory, Kind.DIRECTORY)

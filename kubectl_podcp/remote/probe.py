@@ -184,6 +184,7 @@ def target(output: bytes, path: Path) -> Target:
             kind=kind,
             inner=_kind(facts, "inner"),
             writable="writable" in facts,
+            inner_writable="inner_writable" in facts,
         ),
         _tar(facts, path),
         "fullblock" in facts,

@@ -179,6 +179,7 @@ if [ -d "$p" ]; then
   fact kind directory
   cd -P -- "$p" 2>/dev/null || exit 0
   fact inner "$(kind "$PWD/$n")"
+  [ -w "$PWD/$n/." ] && fact inner_writable 1
 else
   while :; do case $p in ?*/) p=${p%/} ;; *) break ;; esac; done
   fact kind "$(kind "$p")"

@@ -235,10 +235,13 @@ CONTENTS = PodPath(None, "p", b"/data/photos/.")
 THERE = PodPath(None, "q", b"/srv/x")
 
 
-def target(kind: Kind, inner: Kind = Kind.MISSING, *, writable: bool = True) -> TargetFacts:
+def target(
+    kind: Kind, inner: Kind = Kind.MISSING, *, writable: bool = True, inner_writable: bool = True
+) -> TargetFacts:
     """Facts of /srv/x."""
     if kind is Kind.DIRECTORY:
-        return TargetFacts(b"/srv/x", b"", kind, inner, writable)
+        inner_writable = inner_writable and inner is Kind.DIRECTORY
+        return TargetFacts(b"/srv/x", b"", kind, inner, writable, inner_writable)
     return TargetFacts(b"/srv", b"x", kind, inner, writable)
 
 
@@ -260,6 +263,21 @@ def target(kind: Kind, inner: Kind = Kind.MISSING, *, writable: bool = True) -> 
             target(Kind.DIRECTORY, Kind.DIRECTORY),
             False,
             Placement(b"/srv/x/photos", b""),
+        ),
+        # which alone must be writable then
+        (
+            HERE,
+            DIRECTORY,
+            target(Kind.DIRECTORY, Kind.DIRECTORY, writable=False),
+            False,
+            Placement(b"/srv/x/photos", b""),
+        ),
+        (
+            HERE,
+            DIRECTORY,
+            target(Kind.DIRECTORY, Kind.DIRECTORY, inner_writable=False),
+            True,
+            Placement(b"/srv/x", b""),
         ),
         # -T, and src/.
         (HERE, DIRECTORY, target(Kind.DIRECTORY), True, Placement(b"/srv/x", b"")),
@@ -300,6 +318,18 @@ def test_the_directory_rule(
             "non-directory /srv/x/photos with directory",
         ),
         (FILE, THERE, target(Kind.MISSING, writable=False), "cannot write to /srv"),
+        (
+            FILE,
+            THERE,
+            target(Kind.DIRECTORY, Kind.FILE, writable=False),
+            "cannot write to /srv/x in q",
+        ),
+        (
+            DIRECTORY,
+            THERE,
+            target(Kind.DIRECTORY, Kind.DIRECTORY, inner_writable=False),
+            "cannot write to /srv/x/photos",
+        ),
         (
             FILE,
             THERE,

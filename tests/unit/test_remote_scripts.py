@@ -317,8 +317,8 @@ def test_the_target_probe(shell: Shell) -> None:
         return probe.target(said.stdout, PATH).facts
 
     directory, missing, file, link = Kind.DIRECTORY, Kind.MISSING, Kind.FILE, Kind.LINK
-    assert ask(b"/srv/tree") == TargetFacts(b"/srv/tree", b"", directory, directory, True)
-    assert ask(b"/srv/to-tree/") == TargetFacts(b"/srv/tree", b"", directory, directory, True)
+    assert ask(b"/srv/tree") == TargetFacts(b"/srv/tree", b"", directory, directory, True, True)
+    assert ask(b"/srv/to-tree/") == TargetFacts(b"/srv/tree", b"", directory, directory, True, True)
     assert ask(b"srv/file") == TargetFacts(b"/srv", b"file", file, missing, True)
     assert ask(b"/srv/new//") == TargetFacts(b"/srv", b"new", missing, missing, True)
     assert ask(b"/srv/no/new") == TargetFacts(b"", b"new", missing, missing, False)
@@ -330,6 +330,11 @@ def test_the_target_probe(shell: Shell) -> None:
         ask(b"/srv/locked", uid=1000)
     (shell.root / "srv/locked").chmod(0)  # which does not keep root out
     assert ask(b"/srv/locked").writable
+    os.chown(shell.root / "srv/tree/inner", 1000, 1000)
+    for inner, writable in [(0o755, True), (0o555, False), (0o644, False)]:
+        (shell.root / "srv/tree/inner").chmod(inner)
+        facts = ask(b"/srv/tree", uid=1000)
+        assert (facts.writable, facts.inner_writable) == (False, writable)
 
 
 def test_the_target_probe_knows_dd(shell: Shell) -> None:
