@@ -957,6 +957,7 @@ gives_away() { [ "$(id -u)" = 0 ] && chown 1:1 "$stage" && chown 0:0 "$stage" &&
 chmod g-s "$stage"; }
 """
 
+# What is of digits and dots alone stands without quotes, for the room that they take.
 _RECEIVE = (
     _HEAD
     + _GIVES_AWAY
@@ -966,15 +967,15 @@ if cd -P -- "$directory" && @FOLDER; then
   owner=-o
   ! gives_away 2>/dev/null || owner=
   folds=
-  [ ! -e "$stage/.PODCP${stage#.podcp}-since" ] || folds=' folds'
+  [ ! -e $stage/.PODCP${stage#.podcp}-since ] || folds=' folds'
   printf '\npodcp-%s ready%s\n' $nonce "${owner:+ $(id -u):$(id -g)}$folds"
   umask 0
   extract
   rc=$?
   umask 022
-  if [ -f "$stage/$mark" ]; then
+  if [ -f $stage/$mark ]; then
     found=1
-    rm -f "$stage/$mark"
+    rm -f $stage/$mark
     [ $rc != 0 ] || ! take || { place; placed=$?; }
   fi
   case $keep in

@@ -224,7 +224,7 @@ def test_what_was_said_of_a_file_is_said_though_a_retry_does_not_send_it(
     assert [each.mode for each in items.members] == [mode]
     with pytest.raises(ExecFailed):
         attempt.run()
-    attempt._on_ready((5, 5))
+    attempt._on_ready((5, 5), True)
     attempt._note_owner(attempt._owners, has_setid=attempt._has_setid)
     about = [each for each in tries._tally.all_notices() if "setuid" in each]
     assert len(about) == 1
