@@ -375,6 +375,12 @@ class Attempt:
         return self._plan.beside | {each._plan.there.tar for each in self._all}
 
     @property
+    def staged(self) -> frozenset[bytes]:
+        """The names of the folders in which this and each try before it is unpacked, at all
+        destinations with which the copy began."""
+        return self._plan.staged | {each._staging.name for each in self._all}
+
+    @property
     def _keeps_holes(self) -> bool:
         return self._plan.holes and self._all_have_pax
 
@@ -430,6 +436,7 @@ class Attempt:
             xattrs=self._keeps(XATTR),
             holes=self._keeps_holes,
             unseen=self._keeps_holes and self._plan.found.tar is probe.Tar.GNU,
+            staged=self.staged,
         )
 
     def _wants(self, name: bytes, is_directory: bool) -> bool:

@@ -58,6 +58,7 @@ class Plan:
     :ivar packings: how the archive is compressed on its way from the source, and to the target.
     :ivar holes: whether GNU tar may say where files have holes.
     :ivar beside: the tars of all destinations with which the copy began.
+    :ivar staged: the names of the folders in which tries before have unpacked it.
     :ivar began: when it did, in seconds since the epoch: the time of all members where they are not
         to have their own. No try has another, for what is written to stdout cannot be taken back.
     """
@@ -72,6 +73,7 @@ class Plan:
     packings: tuple[Packing, Packing] = (PLAIN, PLAIN)
     holes: bool = True
     beside: frozenset[probe.Tar] = frozenset()
+    staged: frozenset[bytes] = frozenset()
     began: int = field(default_factory=lambda: int(time.time()))
 
     @property
@@ -308,7 +310,8 @@ def renewed(plan: Plan) -> Plan:
     """
     source, target = both(plan.source.current, plan.target.current)
     if target != plan.target:
-        return replace(make(plan.clusters, plan.request), began=plan.began)
+        made = make(plan.clusters, plan.request)
+        return replace(made, began=plan.began, staged=plan.staged)
     if source != plan.source:
         asked = _ask_source(source, plan.request.source, plan.request)
         check_xattrs(plan.request, asked.found, plan.there)

@@ -330,7 +330,7 @@ class Tries:
     def _look_back(self, attempt: Attempt) -> None:
         """Note what an attempt has left at the destination."""
         self._has_staged = self._has_staged or attempt.has_staged
-        self._plan = replace(self._plan, beside=attempt.beside)
+        self._plan = replace(self._plan, beside=attempt.beside, staged=attempt.staged)
         if self._staging.place:
             self._placed = attempt.placed
 

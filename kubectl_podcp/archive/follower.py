@@ -24,7 +24,7 @@ The zero blocks and what pads them do not go on: the caller has to put its
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TypeVar
@@ -217,6 +217,7 @@ class Follower:
     :param xattrs: whether extended attributes do.
     :param holes: whether the holes of sparse files stay such, for a destination that knows them.
     :param unseen: whether the source's tar may take a file for one hole without a look.
+    :param staged: names of folders in which the copy is unpacked, which never go on.
     :raises ValueError: ``nonce`` or ``top`` is not of that form.
     """
 
@@ -240,12 +241,13 @@ class Follower:
         xattrs: bool = False,
         holes: bool = False,
         unseen: bool = False,
+        staged: Collection[bytes] = (),
     ) -> None:
         if not _NONCE.fullmatch(nonce):
             raise ValueError("a nonce is 32 lower-case hexadecimal digits")
         self.member = None
         self.received = 0
-        self._guard = Guard(top, nonce, policy or Policy())
+        self._guard = Guard(top, nonce, policy or Policy(), staged)
         self._has = has
         self._hashes = hashes
         self._wrapping = wrapping
@@ -483,6 +485,7 @@ class Follower:
             yield Had(self._last)
             yield from self._tape.replace()
             return False
+        self._guard.release(self._last)
         self.member = self._last
         yield self.member
         if isinstance(verdict, Altered):

@@ -18,6 +18,7 @@ Where a symlink points is not restricted: it is the file's content, and nothing 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from kubectl_podcp.archive.headers import DEVICES, DIRECTORY, HARD_LINK, SYMLINK, Member
@@ -105,15 +106,19 @@ class Guard:
 
     :param top: the name under which everything must stand, one part, as the source's tar was told.
     :param nonce: the copy's; names that hold ``.podcp-<nonce>`` are those of the copy itself.
+    :param staged: names of folders in which the copy is unpacked: what holds them is the copy, too.
     :raises ValueError: ``top`` is not one part of a name.
     """
 
-    def __init__(self, top: bytes, nonce: str, policy: Policy) -> None:
+    def __init__(
+        self, top: bytes, nonce: str, policy: Policy, staged: Collection[bytes] = ()
+    ) -> None:
         if top in _AT_PARTS or b"/" in top or b"\0" in top:
             raise ValueError(f"not one part of a name: {top!r}")
         self._top = top
         self._under = top + b"/"
         self._ours = b".podcp-" + nonce.encode()
+        self._staged = staged
         self._policy = policy
         self._symlinks: set[bytes] = set()
         self._left_out: set[bytes] = set()
@@ -144,6 +149,21 @@ class Guard:
         lessened = self._policy.lessened(member)
         return lessened if lessened.why else lessened.member
 
+    def release(self, member: Member) -> None:
+        """Let a member that was admitted go on; nobody need ask this for one that stays behind.
+
+        :raises Refused: it stands where the copy is unpacked, and would be copied into itself.
+        """
+        if b".podcp-" in member.name and any(each in member.name for each in self._staged):
+            raise self._is_this_copy(member.name)
+
+    def _is_this_copy(self, name: bytes) -> Refused:
+        return Refused(
+            name,
+            "it is this very copy",
+            advice="The destination lies inside the source: choose one outside it.",
+        )
+
     def _settled(self, path: bytes, member: bytes) -> bytes:
         """Return ``path``, a name or a hard link's target, without leading ``./``."""
         self._check_length(path, member)
@@ -157,11 +177,7 @@ class Guard:
         ):
             raise Refused(member, self._complaint(path))
         if self._ours in path:
-            raise Refused(
-                member,
-                "it is this very copy",
-                advice="The destination lies inside the source: choose one outside it.",
-            )
+            raise self._is_this_copy(member)
         return path
 
     def _check_length(self, path: bytes, member: bytes) -> None:

@@ -127,6 +127,19 @@ def test_the_destination_inside_the_source() -> None:
     assert "choose one outside" in caught.value.advice
 
 
+def test_the_folder_in_which_the_copy_is_unpacked() -> None:
+    """Whichever destination it is of; what stays behind may stand there."""
+    rules = Guard(b"top", NONCE, Policy(), (b".podcp-1", b".podcp-2"))
+    for name in (b"top/.podcp-1", b"top/d/.podcp-2/top/file"):
+        admitted(rules, member(name))
+        with pytest.raises(Refused, match="this very copy") as caught:
+            rules.release(member(name))
+        assert "choose one outside" in caught.value.advice
+    for name in (b"top/.podcp-3/file", b"top/file"):
+        admitted(rules, member(name))
+        rules.release(member(name))
+
+
 def test_the_error_names_the_member() -> None:
     """Escaped for a terminal in the text, raw as an attribute."""
     with pytest.raises(UnsafeMember) as caught:
