@@ -242,6 +242,7 @@ class Attempt:
             attempt._delivered = outcome, spoken
             attempt._note_owner(self._owners, has_setid=self._has_setid)
             attempt._note_times(kept=self._keeps(FRACTIONS))
+        self._forget_spellings()
         if attempt is not self:
             attempt._tally.adopt(self._tally)
 
@@ -535,6 +536,11 @@ class Attempt:
                 if each._has_case is False and each._sink is not None:
                     each._sink.fail(each._one_name(self._spellings.clash))
 
+    def _forget_spellings(self) -> None:
+        """Hold no names any more, unless one of the destinations may need them."""
+        if all(each._has_case or each._is_over for each in self._all):
+            self._all[0]._spellings.forget()
+
     def _one_name(self, name: bytes) -> DestinationRefused:
         return DestinationRefused(
             f"'{printable(name)}' and another name of the source are one name to the file system "
@@ -628,11 +634,10 @@ class Attempt:
         :raises DestinationRefused: somebody else is to own it, or one name is another's.
         """
         self._user, self._has_case = user, has_case
-        spellings = self._all[0]._spellings
-        if not has_case and spellings.clash is not None:
-            raise self._one_name(spellings.clash)
-        if all(each._has_case for each in self._all):
-            spellings.forget()
+        clash = self._all[0]._spellings.clash
+        if not has_case and clash is not None:
+            raise self._one_name(clash)
+        self._forget_spellings()
         chown = self._plan.request.chown
         if user is None or chown is None:
             return

@@ -1,7 +1,7 @@
 """Names that a file system may take for one: they differ in case, or in how Unicode composes them.
 
 In go names as members have them; out comes the first that would take another's place. No I/O. One
-thread at a time.
+thread takes note; any may say that nobody needs to know any more.
 
 Where a directory knows no case (macOS as it is delivered, SMB volumes, vfat), tar puts the second
 of two such files in the place of the first, and ends with 0: nothing but their names tells that
@@ -29,10 +29,10 @@ class Spellings:
 
     def note(self, name: bytes) -> None:
         """Take the name of another member; the same one may come again."""
-        if self._seen is None or self.clash is not None:
+        seen, spelled = self._seen, hash(name)
+        if seen is None or self.clash is not None:
             return
-        spelled = hash(name)
-        if self._seen.setdefault(hash(_folded(name)), spelled) != spelled or len(self._seen) > MOST:
+        if seen.setdefault(hash(_folded(name)), spelled) != spelled or len(seen) > MOST:
             self.clash = name
 
     def forget(self) -> None:

@@ -13,6 +13,7 @@ from kubectl_podcp import plan as plans
 from kubectl_podcp.archive.headers import DIRECTORY, REGULAR, Member, encode
 from kubectl_podcp.archive.safety import Refused
 from kubectl_podcp.attempt import Attempt
+from kubectl_podcp.errors import DestinationRefused
 from kubectl_podcp.paths import Kind, Placement, SourceFacts, TargetFacts
 from kubectl_podcp.plan import Plan
 from kubectl_podcp.remote import probe
@@ -91,3 +92,23 @@ def test_what_is_unpacked_and_not_wanted_stays_behind() -> None:
     """A source's tar that cannot be told what to read reads the destination, too."""
     attempt = tries("web-0", exclude=("/backup",)).first()
     assert sends(attempt, b"data/backup/%b/data/file" % attempt._staging.name) == [b"data"]
+
+
+def test_what_is_one_name_to_one_of_several_destinations_is_refused_there() -> None:
+    """Also where it says so later than the names come."""
+    first, second = in_company(tries("web-0").first(), tries("web-1").first())
+    first._on_ready(None, True)
+    for name in (b"data/Makefile", b"data/makefile"):
+        first._spell(name)
+    with pytest.raises(DestinationRefused, match=r"'data/makefile' and another .* in web-1,"):
+        second._on_ready(None, False)
+
+
+def test_names_are_held_only_while_a_destination_may_need_them() -> None:
+    first, second = in_company(tries("web-0").first(), tries("web-1").first())
+    first._on_ready(None, True)
+    first._spell(b"data/a")
+    second._fail(DestinationRefused("it is full", advice="make room"))
+    first._forget_spellings()
+    first._spell(b"data/A")
+    assert first._spellings.clash is None
