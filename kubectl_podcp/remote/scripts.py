@@ -377,7 +377,8 @@ wait "$watcher"
 """
 
 # What reads a disk may write nothing for minutes, and would not hear that nobody listens any more:
-# so the shell ends all that it, and what it started, has started.
+# so the shell ends all that it, and what it started, has started. First what writes to stdout:
+# there nothing more is to come while the others are looked for.
 _OFFSPRING = r"""
 offspring() {
   all=" $$ " more=1
@@ -395,7 +396,7 @@ offspring() {
   done
   echo "${all# $$ }"
 }
-trap 'kill -9 ${busy:+$!} $watcher $(offspring) 2>/dev/null; exit 143' TERM
+trap '{ kill -9 ${busy:+$!}; kill -9 $watcher $(offspring); } 2>/dev/null; exit 143' TERM
 """
 
 # Some minutes too many are looked at: whoever listens knows to the second when the copy began. Not
