@@ -256,12 +256,14 @@ TREE = (
 would be read in any case."""
 
 
-def left_by_another_run(cluster: ClusterUnderTest, version: str, place: Path) -> None:
+def left_by_another_run(
+    cluster: ClusterUnderTest, version: str, place: Path, *, tree: str = TREE
+) -> None:
     """Break a copy with ``--partial`` when some of its files are whole."""
     source, destination = cluster.pod("gnu-0"), cluster.pod("gnu-1")
     source.fresh("/data")
     destination.fresh("/srv")
-    source.sh(TREE)
+    source.sh(tree)
     with breaking(cluster.kubeconfig, f"podcp-{version}", place) as (breaker, kubeconfig):
         breaker.on_passing = Cuts(12 << 20)
         through = ClusterUnderTest(kubeconfig, cluster.is_real, command=cluster.command)
@@ -281,6 +283,21 @@ def test_a_later_run_goes_on_with_nothing_but_what_the_source_has(
     done = cluster.copy(version, "--partial", f"{where}:/data/tree", "gnu-1:/srv")
     assert "begins anew" in done.complete().stderr
     assert trees.look(destination, "/srv", "tree") == trees.look(source, "/data", "tree")
+    assert destination.names("/srv") == ["tree"]
+
+
+def test_a_later_run_that_keeps_fractions_of_times_sends_all_again(
+    cluster: ClusterUnderTest, tmp_path: Path
+) -> None:
+    """What the earlier one left is the same by a listing, which has whole seconds."""
+    left_by_another_run(cluster, "v5", tmp_path, tree=f"{TREE.rpartition(';')[0]}; sleep 1.1")
+    source, destination = cluster.pod("gnu-0"), cluster.pod("gnu-1")
+    words = ("--partial", "--preserve=timestamps", "gnu-0:/data/tree", "gnu-1:/srv")
+    cluster.copy("v5", *words).complete()
+    look = "cd {}/tree && stat -c '%n %y' *"
+    came = destination.sh(look.format("/srv"))
+    assert came == source.sh(look.format("/data"))
+    assert came.count(b".000000000 ") < 9
     assert destination.names("/srv") == ["tree"]
 
 
