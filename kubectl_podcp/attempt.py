@@ -531,21 +531,27 @@ class Attempt:
     def _spell(self, name: bytes) -> None:
         """Give up each destination to which this name, or one before, is another's as well."""
         self._spellings.note(name)
-        if self._spellings.clash is not None:
+        if self._spellings.clash is not None or self._spellings.is_full:
             for each in self._all:
-                if each._has_case is False and each._sink is not None:
-                    each._sink.fail(each._one_name(self._spellings.clash))
+                if each._has_case is False and each._sink is not None and each._sink.lives:
+                    each._sink.fail(each._one_name(self._spellings))
 
     def _forget_spellings(self) -> None:
         """Hold no names any more, unless one of the destinations may need them."""
         if all(each._has_case or each._is_over for each in self._all):
             self._all[0]._spellings.forget()
 
-    def _one_name(self, name: bytes) -> DestinationRefused:
+    def _one_name(self, spellings: Spellings) -> DestinationRefused:
+        where = self._plan.request.destination.where
+        if spellings.clash is None:
+            return DestinationRefused(
+                f"the file system {where} knows no case, and the source has too many names to tell "
+                "whether two of them are one name to it",
+                advice="copy the directories below the source one by one",
+            )
         return DestinationRefused(
-            f"'{printable(name)}' and another name of the source are one name to the file system "
-            f"{self._plan.request.destination.where}, which knows no case: one of them would be "
-            "lost",
+            f"'{printable(spellings.clash)}' and another name of the source are one name to the "
+            f"file system {where}, which knows no case: one of them would be lost",
             advice="leave one of them out with --exclude, and copy it under another name",
         )
 
@@ -634,9 +640,9 @@ class Attempt:
         :raises DestinationRefused: somebody else is to own it, or one name is another's.
         """
         self._user, self._has_case = user, has_case
-        clash = self._all[0]._spellings.clash
-        if not has_case and clash is not None:
-            raise self._one_name(clash)
+        spellings = self._all[0]._spellings
+        if not has_case and (spellings.clash is not None or spellings.is_full):
+            raise self._one_name(spellings)
         self._forget_spellings()
         chown = self._plan.request.chown
         if user is None or chown is None:

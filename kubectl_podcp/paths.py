@@ -375,12 +375,12 @@ def _place(
 
 def _place_as(found: SourceFacts, name: bytes, directory: bytes, existing: Kind) -> Placement:
     target = join(directory, name)
+    _check_types(found, target, existing)
     if existing is Kind.OTHER and found.kind is not Kind.OTHER:
         raise DestinationRefused(
-            f"{printable(target)} is a device, a FIFO or a socket, and would be replaced",
+            f"{printable(target)} is a device, a FIFO or a socket, and no file to be replaced",
             advice="copy to another name; - writes to standard output",
         )
-    _check_types(found, target, existing)
     return Placement(target, b"") if existing is Kind.DIRECTORY else Placement(directory, name)
 
 

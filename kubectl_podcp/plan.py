@@ -40,6 +40,9 @@ if TYPE_CHECKING:  # imported where they are used: they are what start-up takes 
 
 log = logging.getLogger(__name__)
 
+LONGEST_STALL = 1e9
+"""Seconds, some thirty years: for more no thread can be told to wait."""
+
 FOLLOW_TIMEOUT = 60.0
 """Seconds for looking at all directories of a source whose links are followed."""
 
@@ -85,7 +88,7 @@ class Plan:
     @property
     def stall_timeout(self) -> float | None:
         """Seconds for which nothing may move; None is for ever."""
-        return self.request.stall_timeout or None
+        return min(self.request.stall_timeout, LONGEST_STALL) or None
 
     @property
     def rewriting(self) -> Rewriting:

@@ -34,7 +34,8 @@ _BLOCK = 64 * 1024
 class Resumption:
     """How a copy goes on.
 
-    :ivar doubtful: files that look whole, and may not be: they must not look so next time.
+    :ivar doubtful: the file that goes on, and those that look whole and may not be: they must not
+        look so next time.
     """
 
     remainder: Remainder
@@ -85,7 +86,7 @@ def resumption(
                 part = Part(name, size)
     if known is not None:  # what else is there is sent again
         whole.intersection_update(known)
-    doubtful.discard(part.name if part else b"")
+    doubtful.update([part.name] if part else ())
     # They may be dozens: a file system may have one time for all that changed within milliseconds.
     if not (whole or part) or len(words(doubtful)) > MOST_WORDS:
         return None

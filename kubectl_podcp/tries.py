@@ -547,6 +547,10 @@ class Tries:
                 if self._doubts and found is not None:
                     sizes = {name: here[name].size for name in found.remainder.whole}
                     found = resumption(compare.same_staged(plan, self._staging, sizes))
+        if found is not None and found.doubtful:  # before anything that may fail, and look again
+            words = scripts.words(found.doubtful)
+            spoil = scripts.spoil(self._staging, len(words))
+            plan.target.ask(spoil, SWEEP_TIMEOUT, stdin=words)
         part = found.remainder.part if found else None
         if found is None or (part is not None and not self._same_prefix(part)):
             is_foreign = staged == b"foreign\n"
@@ -554,10 +558,6 @@ class Tries:
             if staged and not is_foreign:
                 self._on_notice("nothing of what arrived can be used: the copy begins anew")
             return None
-        if found.doubtful:
-            words = scripts.words(found.doubtful)
-            spoil = scripts.spoil(self._staging, len(words))
-            plan.target.ask(spoil, SWEEP_TIMEOUT, stdin=words)
         return found.remainder
 
     def _make_room(self, *, is_foreign: bool) -> None:

@@ -19,21 +19,30 @@ MOST = 1 << 20
 class Spellings:
     """The names of one archive.
 
-    :ivar clash: the first name that is another one's, spelled otherwise; or the first of which that
-        cannot be known any more.
+    :ivar clash: the first name that is another one's, spelled otherwise.
+    :ivar is_full: whether there are more than can be told apart.
     """
 
     def __init__(self) -> None:
         self.clash: bytes | None = None
+        self.is_full = False
+        self._parent = b""
         self._seen: dict[int, int] | None = {}  # of what all spellings have in common, to the one
 
     def note(self, name: bytes) -> None:
-        """Take the name of another member; the same one may come again."""
-        seen, spelled = self._seen, hash(name)
-        if seen is None or self.clash is not None:
+        """Take the name of another member; the same one may come again. The directories that it
+        names count as well, for tar makes them."""
+        seen = self._seen
+        if seen is None or self.clash is not None or self.is_full:
             return
-        if seen.setdefault(hash(_folded(name)), spelled) != spelled or len(seen) > MOST:
-            self.clash = name
+        last, self._parent = self._parent, name.rpartition(b"/")[0]
+        each = name
+        while each and each != last:
+            spelled = hash(each)
+            if seen.setdefault(hash(_folded(each)), spelled) != spelled:
+                self.clash = each
+            each = each.rpartition(b"/")[0]
+        self.is_full = len(seen) > MOST
 
     def forget(self) -> None:
         """Nobody needs to know any more."""

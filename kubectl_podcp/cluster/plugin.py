@@ -111,8 +111,8 @@ def _cluster_info(cluster: Entry) -> dict[str, Any]:
         info["certificate-authority-data"] = base64.b64encode(authority).decode("ascii")
     extensions = cluster.values.get("extensions") or []
     try:
-        named = {each["name"]: each.get("extension") for each in extensions}
-    except (KeyError, TypeError, AttributeError) as cause:
+        named = {each.get("name"): each.get("extension") for each in extensions}
+    except (TypeError, AttributeError) as cause:
         raise cluster.error("extensions should list names and what they are") from cause
     if _EXTENSION in named:
         info["config"] = named[_EXTENSION]

@@ -82,7 +82,8 @@ class Listing:
 
     @property
     def names(self) -> list[bytes]:
-        """All names, in the order in which they were found: a directory before what is in it."""
+        """All names, in the order in which they were found: a directory before what is in it, but
+        for what was joined by a listing before."""
         return list(self._records)
 
     def only(self, wanted: Callable[[bytes, bool], bool]) -> Listing:

@@ -378,7 +378,7 @@ wait "$watcher"
 
 # What reads a disk may write nothing for minutes, and would not hear that nobody listens any more:
 # so the shell ends all that it, and what it started, has started. First what writes to stdout:
-# there nothing more is to come while the others are looked for.
+# there nothing more is to come while the others are looked for. Nor is the watcher to end us then.
 _OFFSPRING = r"""
 offspring() {
   all=" $$ " more=1
@@ -396,7 +396,11 @@ offspring() {
   done
   echo "${all# $$ }"
 }
-trap '{ kill -9 ${busy:+$!}; kill -9 $watcher $(offspring); } 2>/dev/null; exit 143' TERM
+trap '{
+  kill -9 ${busy:+$!}
+  kill -STOP $watcher
+  kill -9 $watcher $(offspring)
+} 2>/dev/null; exit 143' TERM
 """
 
 # Some minutes too many are looked at: whoever listens knows to the second when the copy began. Not
@@ -993,7 +997,8 @@ exit $rc
 )
 
 _NEW = 'new=1 && ( umask 077; mkdir "$stage" && >"$stage/$stage-since" )'
-_OLD = "new= && { ours || { echo 'what had arrived is not there any more' >&2; false; }; }"
+_OLD = """new= && { ours || { echo 'what had arrived is not there any more' >&2; false; }; } &&
+rm -f $stage/$stage-joined"""
 
 _OWN = _RECEIVE.replace(_GIVES_AWAY, "gives_away() { return 1; }\n")
 """The same where whoever unpacks is to own all of it."""
@@ -1357,7 +1362,7 @@ def list_staged(staging: Staging, nonce: str, *, end: bool) -> str:
 
     A file that was there in part comes a second time, as it is with its rest joined to it, and
     :data:`SINCE` for its time; one that was joined by a listing before comes first, with
-    :data:`JOINED`, until :func:`set_aside` or :func:`spoil`.
+    :data:`JOINED`, until :func:`spoil` or another archive comes.
 
     :param end: whether to end whoever is still at work there; otherwise ``busy`` is all we say.
 
@@ -1484,7 +1489,6 @@ part=$stage-part
 printf %s "$file" >"$stage-name"
 mv -- "$file" "$part" 2>/dev/null || : >"$part"
 truncate -s "$size" "$part" || exit 1
-rm -f -- "$stage-joined"
 directory=.
 """
 )

@@ -29,8 +29,8 @@ def clash(*names: str | bytes) -> bytes | None:
     ],
 )
 def test_names_that_are_spelled_otherwise(one: str | bytes, other: str | bytes) -> None:
-    second = other.encode() if isinstance(other, str) else other
-    assert clash("top", one, "top/z", other, "top/Z") == second
+    assert clash("top", one, "top/z", other, "top/Z") is not None
+    assert clash("top", one, "top/z", "top/y") is None
 
 
 def test_names_that_are_different_or_the_same() -> None:
@@ -41,8 +41,20 @@ def test_names_that_are_different_or_the_same() -> None:
 
 def test_what_cannot_be_remembered_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spelling, "MOST", 2)
-    assert clash("a", "b", "a") is None
-    assert clash("a", "b", "c") == b"c"
+    found = Spellings()
+    for name in (b"a", b"b", b"a"):
+        found.note(name)
+        assert not found.is_full
+    for name in (b"c", b"C"):
+        found.note(name)
+        assert found.is_full
+    assert found.clash is None
+
+
+def test_directories_that_are_only_named_on_the_way_count() -> None:
+    assert clash("top/A", "top/a/x") == b"top/a"
+    assert clash("top/a/b/x", "top/z", "top/a/B") == b"top/a/B"
+    assert clash("top/a/b/x", "top/a/b/y", "top/a/z") is None
 
 
 def test_nobody_asks_any_more() -> None:

@@ -630,7 +630,7 @@ def test_a_plugin_gets_its_arguments_environment_and_the_cluster(
     }
 
 
-@pytest.mark.parametrize("extensions", [5, "x", ["x"], [{"extension": 1}]])
+@pytest.mark.parametrize("extensions", [5, "x", ["x"], [{"name": []}]])
 def test_extensions_that_are_none_are_named(
     load_with: Load, plugin: Callable[..., dict[str, Any]], extensions: object
 ) -> None:

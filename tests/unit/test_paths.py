@@ -345,7 +345,7 @@ def test_the_directory_rule(
         (FILE, PodPath(None, "q", b"/srv/x/"), target(Kind.MISSING), "is not a directory"),
         (FILE, THERE, target(Kind.OTHER), "/srv/x is a device, a FIFO or a socket"),
         (FILE, THERE, target(Kind.DIRECTORY, Kind.OTHER), "/srv/x/photos is a device, a FIFO"),
-        (DIRECTORY, THERE, target(Kind.OTHER), "is a device, a FIFO or a socket"),
+        (DIRECTORY, THERE, target(Kind.OTHER), "non-directory /srv/x with directory"),
     ],
 )
 def test_a_target_that_does_not_fit_is_refused(

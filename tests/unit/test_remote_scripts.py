@@ -1298,20 +1298,25 @@ def test_what_changed_last_is_seen_however_often_it_is_asked(shell: Shell) -> No
     (stage / "tree/last").write_text("torn?")
     for _ in range(2):  # nothing of the rest has come
         assert b"tree/last" in newest()
+    shell.run(scripts.spoil(staging(b"/srv", keep=True), len(words)), words)
     aside = scripts.set_aside(staging(b"/srv", keep=True), b"tree/big\n", 5, NONCE, "true")
     with shell.start(aside) as process:
-        wait_until(lambda: not (stage / f"{STAGE}-joined").exists())
+        part = stage / f"{STAGE}-part"
+        wait_until(lambda: part.exists() and part.stat().st_size == 5)
         process.kill()
-    assert (stage / f"{STAGE}-part").read_text() == "begin"
+    assert part.read_text() == "begin"
     assert newest(5) == {b"tree/last"}
 
 
-def test_a_listing_has_no_local_times(shell: Shell) -> None:
-    """They sort as text, and where summer time ends an hour comes twice."""
-    (shell.fresh("data") / "file").touch()
-    script = scripts.list_source(SourceFacts(b"/data", b"file", Kind.FILE), NONCE)
-    east, west = (shell.run(f"export TZ={zone}\n{script}").stdout for zone in ("XXX-5", "XXX+3"))
-    assert east == west
+def test_with_another_archive_what_was_joined_is_like_all_else(shell: Shell) -> None:
+    held = staging(b"/srv", keep=True, place=False)
+    stage = shell.fresh("srv") / STAGE
+    gnu = shell.name == "gnu"
+    shell.run(scripts.receive(held, NONCE, gnu=gnu), PlainFeed().first + archive())
+    (stage / f"{STAGE}-joined").write_text("./tree/file")
+    again = scripts.receive(replace(held, again=True), NONCE, gnu=gnu)
+    assert b" 0 1 0\n" in shell.run(again, PlainFeed().first + archive()).stdout
+    assert not (stage / f"{STAGE}-joined").exists()
 
 
 def test_no_directory_is_left_setgid_for_the_next_archive(shell: Shell) -> None:

@@ -161,6 +161,15 @@ def test_what_looks_whole_and_may_not_be_is_named() -> None:
     assert found.doubtful == {b"top/file", b"top/last"}
 
 
+def test_the_file_that_goes_on_must_not_look_whole_either() -> None:
+    """Its part may come back as it is, should setting it aside fail."""
+    source, staged = line("top/big", 2 * MIB), line("top/big", 2 * MIB, changed=9)
+    found = resumption(listed(TOP, source), listed(TOP, staged, said="0 2000"))
+    assert found is not None
+    assert found.remainder.part is not None
+    assert found.doubtful == {b"top/big"}
+
+
 @pytest.mark.parametrize(
     "staged", [[line("top/gone")], [line("top/file", mode=DIRECTORY)]], ids=["gone", "type"]
 )
