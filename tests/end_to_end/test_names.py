@@ -31,9 +31,11 @@ def test_two_names_that_are_one_there(
     with doctored(destination, KNOWS_NO_CASE):
         done = cluster.copy(version, *words)
         done.failed(1, "another name of the source are one name", "was not changed", "--exclude")
-        assert destination.names("/srv") == []
+        # What arrived before may stay with --partial, and depends on who was faster.
+        assert destination.names("/srv") == [] or "--partial" in options
         source.sh("rm /data/tree/makefile /data/tree/a/X")
         cluster.copy(version, *words).complete()
+    assert destination.names("/srv") == ["tree"]
     assert trees.look(destination, "/srv", "tree") == trees.look(source, "/data", "tree")
 
 
