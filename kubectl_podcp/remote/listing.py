@@ -75,7 +75,7 @@ class Listing:
             int(mode, 16),
             int(size),
             int(blocks) * 512,
-            int(mtime),
+            _signed(int(mtime)),
             (int(uid), int(gid)),
             int(links),
         )
@@ -112,6 +112,11 @@ class Listing:
         """Return the listing of the same tree where that is called ``new`` instead of ``top``."""
         records = {new + name[len(top) :]: each for name, each in self._records.items()}
         return Listing(self.said, frozenset(), records)
+
+
+def _signed(seconds: int) -> int:
+    """Return a time as it is: toybox says those before 1970 as if its 64 bits had no sign."""
+    return seconds - (1 << 64) if seconds >= 1 << 63 else seconds
 
 
 def parse(output: bytes, nonce: str) -> Listing | None:

@@ -229,6 +229,12 @@ def test_the_rest_of_a_file_without_its_setuid() -> None:
     assert not found.has(replace(rest, mode=0o755))
 
 
+def test_toybox_says_a_time_before_1970_without_its_sign() -> None:
+    assert listed(line("a", mtime=(1 << 64) - 5), line("b", mtime=-5))[b"a"].mtime == -5
+    assert listed(line("b", mtime=-5))[b"b"].mtime == -5
+    assert listed(line("c", mtime=1 << 40))[b"c"].mtime == 1 << 40
+
+
 def test_a_file_from_before_1970_is_sent_again() -> None:
     """busybox at the source says 1970, and toybox at the destination is told so."""
     anchor = line("top/anchor")
