@@ -242,7 +242,7 @@ class Run:
         for pod in (self.source, self.destination):
             if not self._is_at_rest(pod):
                 stays = "; processes"
-                pod.sh(f"{self._each_process()} kill -9 ${{p#/proc/}} || :; done")
+                wait_until(partial(self._has_none_left, pod), 10, f"{pod.name} still runs a copy")
         for name in {name for name in self._names() if name.startswith(STAGING)}:
             assert name in stderr, (name, stderr)
             stays += ", and the folder that is named"
@@ -322,6 +322,11 @@ class Run:
             "for p in /proc/[0-9]*; do case $(readlink $p/cwd 2>/dev/null || :) in "
             f"{self.base}/*|{self.place}|{self.place}/*) ;; *) continue ;; esac;"
         )
+
+    def _has_none_left(self, pod: TestPod) -> bool:
+        """End what still runs; return whether nothing did. A shell goes on when what it waited for
+        is ended, and may have begun something else before it is its turn."""
+        return pod.sh(f"{self._each_process()} echo $p; kill -9 ${{p#/proc/}} || :; done") == b""
 
     def _is_at_rest(self, pod: TestPod) -> bool:
         return pod.sh(f"{self._each_process()} echo $p; done") == b""
