@@ -233,15 +233,13 @@ def _planned(found: Sequence[CopyRequest | Failure], known: Clusters) -> list[Pl
             else []
         )
     )
-    planned, taken, began = list[Plan | Failure](), dict[str, CopyRequest](), 0
+    planned, taken = list[Plan | Failure](), dict[str, CopyRequest]()
     for each in found:
         plan = each if isinstance(each, Failure) else next(made)
         if isinstance(plan, PodcpError):
             assert isinstance(each, CopyRequest)
             plan = _failure(each, plan)
         if isinstance(plan, Plan):
-            began = began or plan.began
-            plan = replace(plan, began=began)  # they get one archive, and what a later try sends
             other = taken.setdefault(plan.key, plan.request)
             if other is not plan.request:
                 raise UsageError(

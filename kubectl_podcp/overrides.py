@@ -57,8 +57,8 @@ NOTHING = Overrides()
 """The kubeconfig as it is."""
 
 
-_MOST = 1e9
-"""Seconds, some thirty years: more than that no clock's limit can be told."""
+LONGEST = 1e9
+"""Seconds, some thirty years: for more neither a thread nor an alarm can be told to wait."""
 
 
 def seconds(text: str, flag: str = "--request-timeout") -> float | None:
@@ -69,11 +69,11 @@ def seconds(text: str, flag: str = "--request-timeout") -> float | None:
     :raises UsageError: it is no duration.
     """
     if re.fullmatch(r"\d+", text, re.ASCII):
-        return min(float(text), _MOST) or None
+        return min(float(text), LONGEST) or None
     if not re.fullmatch(f"(?:{_TERM})+", text, re.ASCII):
         raise UsageError(
             f"{flag} '{text}' is no duration",
             advice="write seconds, or a number with its unit: 1s, 2m, 3h",
         )
     told = sum(float(number) * _UNITS[unit] for number, unit in re.findall(_TERM, text))
-    return min(told, _MOST) or None
+    return min(told, LONGEST) or None

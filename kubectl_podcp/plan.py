@@ -30,6 +30,7 @@ from kubectl_podcp.errors import (
 )
 from kubectl_podcp.fidelity import DEVICES, SETUID, TIMESTAMPS, XATTR_OR_NOTHING
 from kubectl_podcp.logs import CHOICES
+from kubectl_podcp.overrides import LONGEST
 from kubectl_podcp.packing import PLAIN, Packing
 from kubectl_podcp.paths import Kind, Path, Placement, PodPath
 from kubectl_podcp.remote import circles, listing, probe, scripts
@@ -40,9 +41,6 @@ if TYPE_CHECKING:  # imported where they are used: they are what start-up takes 
 
 log = logging.getLogger(__name__)
 
-LONGEST_STALL = 1e9
-"""Seconds, some thirty years: for more no thread can be told to wait."""
-
 FOLLOW_TIMEOUT = 60.0
 """Seconds for looking at all directories of a source whose links are followed."""
 
@@ -51,6 +49,10 @@ PROBE_TIMEOUT = 20.0
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+
+def _now() -> int:
+    return int(time.time())
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,8 @@ class Plan:
     :ivar beside: the tars of all destinations with which the copy began.
     :ivar staged: the names of the folders in which tries before have unpacked it.
     :ivar began: when it did, in seconds since the epoch: the time of all members where they are not
-        to have their own. No try has another, for what is written to stdout cannot be taken back.
+        to have their own. No destination and no try has another: they get one archive, and what is
+        written to stdout cannot be taken back.
     """
 
     clusters: tuple[Cluster, Cluster]
@@ -77,7 +80,7 @@ class Plan:
     holes: bool = True
     beside: frozenset[probe.Tar] = frozenset()
     staged: frozenset[bytes] = frozenset()
-    began: int = field(default_factory=lambda: int(time.time()))
+    began: int = field(default_factory=_now)
 
     @property
     def notices(self) -> list[str]:
@@ -88,7 +91,7 @@ class Plan:
     @property
     def stall_timeout(self) -> float | None:
         """Seconds for which nothing may move; None is for ever."""
-        return min(self.request.stall_timeout, LONGEST_STALL) or None
+        return min(self.request.stall_timeout, LONGEST) or None
 
     @property
     def rewriting(self) -> Rewriting:
@@ -130,12 +133,14 @@ class Asked:
 
     :ivar path: with the Pod's own name.
     :ivar packing: how the archive is compressed on its way from there.
+    :ivar when: in seconds since the epoch, by our clock.
     """
 
     end: End
     path: Path
     found: probe.Source
     packing: Packing = PLAIN
+    when: int = field(default_factory=_now)
 
 
 def make(clusters: tuple[Cluster, Cluster], request: CopyRequest) -> Plan:
@@ -218,7 +223,9 @@ def _decide(
         same = placement.directory if source.is_same(target) else b""
         check_links(source, request.source, found, same)
     packings = asked.packing, packing.of_target(target, path, request, there, asked.packing)
-    plan = Plan(clusters, request, source, target, found, there, placement, packings)
+    plan = Plan(
+        clusters, request, source, target, found, there, placement, packings, began=asked.when
+    )
     _log(plan)
     return plan
 

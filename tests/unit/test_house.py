@@ -57,7 +57,7 @@ ARROWS = {
     "update": "archive fidelity remote",
     "gauge": "ends errors exec paths remote",
     "packing": "compression ends errors gauge paths remote report request",
-    "plan": "archive cluster ends errors fidelity logs packing paths remote request",
+    "plan": "archive cluster ends errors fidelity logs overrides packing paths remote request",
     "arguments": "_version bandwidth errors fidelity hints lists modes overrides paths request",
     "sink": "archive bandwidth errors exec remote",
     "relay": "archive errors exec remote sink",
