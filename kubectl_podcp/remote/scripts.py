@@ -1330,10 +1330,10 @@ _LIST_STAGED = (
 ours || { [ ! -e "$stage" ] && [ ! -L "$stage" ] || echo foreign; exit 0; }
 if [ -z "$end" ] && { placing || [ -n "$(workers)" ]; }; then echo busy; exit 0; fi
 end_workers || exit 1
-before() (
+joined() (
   [ -e "$stage-joined" ] || exit 0
   top=$(cat "$stage-joined"; echo .)
-  top=${top#./} z='@JOINED'
+  top=${top#./} z=$1
   top=${top%.}
   list
 )
@@ -1342,13 +1342,12 @@ before() (
 [ ! -d "$stage/$top" ] || find "$stage/$top" -type d -exec chmod g-s {} +
 ( cd "$stage" && rm -f -- .podcp-???????????????????????????????? &&
   { [ ! -e "$stage-taken" ] || mv "$stage-taken" "$stage-since"; } &&
-  find . -type l -exec rm -f {} + && before && list ) 2>/dev/null
+  find . -type l -exec rm -f {} + && joined '@JOINED' && list ) 2>/dev/null
 rc=$?
-part=$(cat "$stage/$stage-name" 2>/dev/null; echo .)
+part=
+[ ! -e "$stage/$stage-part" ] || part=1
 join || exit 1
-part=${part%.}
-top=${part#./} z='@SINCE'
-[ -z "$top" ] || ( cd "$stage" && list )
+[ -z "$part" ] || ( cd "$stage" && joined '@SINCE' )
 listed "$rc" "$(id -u) $(stat -c %Y "$stage/$stage-since")"
 } | up_to
 """
