@@ -531,7 +531,7 @@ class Attempt:
     def _spell(self, name: bytes) -> None:
         """Give up each destination to which this name, or one before, is another's as well."""
         self._spellings.note(name)
-        if self._spellings.clash is not None or self._spellings.is_full:
+        if not self._spellings.are_told_apart:
             for each in self._all:
                 if each._has_case is False and each._sink is not None and each._sink.lives:
                     each._sink.fail(each._one_name(self._spellings))
@@ -641,7 +641,7 @@ class Attempt:
         """
         self._user, self._has_case = user, has_case
         spellings = self._all[0]._spellings
-        if not has_case and (spellings.clash is not None or spellings.is_full):
+        if not has_case and not spellings.are_told_apart:
             raise self._one_name(spellings)
         self._forget_spellings()
         chown = self._plan.request.chown

@@ -29,11 +29,16 @@ class Spellings:
         self._parent = b""
         self._seen: dict[int, int] | None = {}  # of what all spellings have in common, to the one
 
+    @property
+    def are_told_apart(self) -> bool:
+        """Whether no two names are known, or may be, to be one."""
+        return self.clash is None and not self.is_full
+
     def note(self, name: bytes) -> None:
         """Take the name of another member; the same one may come again. The directories that it
         names count as well, for tar makes them."""
         seen = self._seen
-        if seen is None or self.clash is not None or self.is_full:
+        if seen is None or not self.are_told_apart:
             return
         last, self._parent = self._parent, name.rpartition(b"/")[0]
         each = name
