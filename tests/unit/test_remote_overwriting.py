@@ -25,6 +25,7 @@ from tests.unit.test_remote_scripts import (
     mounted,
     roots,
     shell,
+    tree_of,
 )
 
 __all__ = ["roots", "shell"]  # fixtures
@@ -403,7 +404,7 @@ def test_a_user_that_is_not_root(shell: Shell, tree: Path) -> None:
 def test_what_is_mounted_below_the_target(shell: Shell, tree: Path, rules: Rules) -> None:
     with mounted(tree / "sub", "1m"):
         (tree / "sub/new").write_text("old")
-        data = tree_of_sub(b"new", b"more")
+        data = tree_of_sub("new", "more")
         answer, said = place(shell, TREE, data, rules, mounts=(b"/srv/tree/sub",))
         kept = rules is KEEP
         assert (answer, said) == (b"0 1 0 1 0" if kept else b"0 1 0 0 1", b"")
@@ -414,27 +415,16 @@ def test_what_is_mounted_below_the_target(shell: Shell, tree: Path, rules: Rules
 def test_what_appears_meanwhile_where_something_is_mounted(shell: Shell, tree: Path) -> None:
     late = 'mv() { case $1 in -n) printf late >./sub/more ;; esac; command mv "$@"; }\n'
     with mounted(tree / "sub", "1m"):
-        data = tree_of_sub(b"new", b"more")
+        data = tree_of_sub("new", "more")
         mounts = (b"/srv/tree/sub",)
         answer, _ = place(shell, TREE, data, KEEP, mounts=mounts, before=late)
         assert answer == b"0 1 0 1 0"
         assert contents(tree / "sub") == {"new": "new", "more": "late"}
 
 
-def tree_of_sub(*names: bytes) -> bytes:
+def tree_of_sub(*names: str) -> bytes:
     """An archive of tree/sub and what is in it."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        for each in ("tree", "tree/sub"):
-            member = tarfile.TarInfo(each)
-            member.type, member.mode = tarfile.DIRTYPE, 0o755
-            tar.addfile(member)
-        for name in names:
-            member = tarfile.TarInfo(f"tree/sub/{os.fsdecode(name)}")
-            member.size = 3
-            tar.addfile(member, io.BytesIO(b"new"))
-        tar.addfile(tarfile.TarInfo(STAGE))
-    return packed.getvalue()
+    return tree_of(*(f"tree/sub/{each}" for each in names), content=b"new")
 
 
 def test_a_file_that_is_mounted_by_itself_may_be_kept(shell: Shell, tree: Path) -> None:

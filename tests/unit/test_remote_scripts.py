@@ -497,6 +497,16 @@ def test_a_probe_that_says_what_none_says(top: bytes | None) -> None:
     assert probe.target(said + b"inner=\xff\0", PATH).facts.inner is Kind.OTHER
 
 
+def waits_for_a_line(process: subprocess.Popen[bytes], words: str, seconds: float) -> None:
+    """Check that nothing ends a script, which has said ``words``, for so long; send it a line."""
+    assert process.stdin and process.stdout
+    until(process.stdout, f"{NONCE} {words}".encode())
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    process.stdin.write(b"\n")
+    process.stdin.flush()
+
+
 def test_the_source_is_held_until_it_is_released(shell: Shell) -> None:
     """The session must not end while bytes may still be on their way."""
     (shell.root / "data/file").write_bytes(b"x")
@@ -505,13 +515,8 @@ def test_the_source_is_held_until_it_is_released(shell: Shell) -> None:
         if gnu and shell.name != "gnu":
             continue
         process = shell.start(scripts.send(facts, NONCE, gnu=gnu))
-        assert process.stdin and process.stdout
         for words in last_words:
-            until(process.stdout, f"{NONCE} {words}".encode())
-            with pytest.raises(subprocess.TimeoutExpired):
-                process.wait(0.3)
-            process.stdin.write(b"\n")
-            process.stdin.flush()
+            waits_for_a_line(process, words, 0.3)
         assert process.wait(10) == 0
 
 
@@ -525,12 +530,7 @@ def test_what_an_image_tells_its_shell_of_waiting_ends_no_source(tmp_path: Path)
         stdout=subprocess.PIPE,
         env={**os.environ, "TMOUT": "1"},
     ) as process:
-        assert process.stdin and process.stdout
-        until(process.stdout, f"{NONCE} 0\n".encode())
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(1.5)
-        process.stdin.write(b"\n")
-        process.stdin.flush()
+        waits_for_a_line(process, "0\n", 1.5)
         assert process.wait(10) == 0
 
 
@@ -1023,8 +1023,30 @@ def test_what_an_image_tells_every_tar_keeps_nothing_from_what_is_mounted(shell:
         assert contents(srv / "tree") == WHOLE
 
 
-MACOS = r"""#!/bin/sh
-PATH=${PATH#/macos:}
+def with_tar(shell: Shell, text: str) -> str:
+    """Put a tar in front of the real one; return what a script begins with that is to find it."""
+    (shell.fresh("front") / "tar").write_text("#!/bin/sh\nPATH=${PATH#/front:}\n" + text)
+    (shell.root / "front/tar").chmod(0o755)
+    return "export PATH=/front:$PATH\n"
+
+
+def tree_of(*names: str, content: bytes = b"") -> bytes:
+    """An archive of tree, tree/sub and files in them, all with one content."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for each in ("tree", "tree/sub"):
+            member = tarfile.TarInfo(each)
+            member.type, member.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(member)
+        for each in names:
+            member = tarfile.TarInfo(each)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+        tar.addfile(tarfile.TarInfo(STAGE))
+    return packed.getvalue()
+
+
+MACOS = r"""
 export TAR_READER_OPTIONS="mac-ext${TAR_READER_OPTIONS:+,$TAR_READER_OPTIONS}"
 exec tar "$@"
 """
@@ -1036,29 +1058,19 @@ def test_no_name_makes_a_file_metadata_of_another_one(roots: dict[str, Shell]) -
     shell = roots["bsdtar"]
     srv = shell.fresh("srv")
     (srv / "tree/sub").mkdir(parents=True)
-    (shell.fresh("macos") / "tar").write_text(MACOS)
-    (shell.root / "macos/tar").chmod(0o755)
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        for name in ("tree", "tree/sub"):
-            member = tarfile.TarInfo(name)
-            member.type, member.mode = tarfile.DIRTYPE, 0o755
-            tar.addfile(member)
-        for name in ("tree/._x", "tree/x", "tree/sub/._x", "tree/sub/x", STAGE):
-            tar.addfile(tarfile.TarInfo(name))
+    macos = with_tar(shell, MACOS)
+    packed = tree_of("tree/._x", "tree/x", "tree/sub/._x", "tree/sub/x")
     mounts = (b"/srv/tree/sub",)
     held = Staging(Placement(b"/srv/tree", b""), NONCE, b"tree", place=False, mounts=mounts)
-    macos = "export PATH=/macos:$PATH\n"
     receive = macos + scripts.receive(held, NONCE, gnu=False)
-    shell.run(receive, PlainFeed().first + packed.getvalue())
+    shell.run(receive, PlainFeed().first + packed)
     with mounted(srv / "tree/sub", "1m"):
         done = shell.run(macos + scripts.commit(held, NONCE))
         assert done.stdout == f"\npodcp-{NONCE} 0 1 0\n".encode()
         assert set(contents(srv / "tree")) == {"._x", "x", "sub", "sub/._x", "sub/x"}
 
 
-ALTERING = r"""#!/bin/sh
-PATH=${PATH#/altering:}
+ALTERING = r"""
 tar "$@" || exit
 case $1 in x*) [ ! -f new ] || echo altered >new ;; esac
 """
@@ -1074,14 +1086,12 @@ def test_what_was_verified_is_read_once_more_where_it_is_mounted(shell: Shell, s
     placement, mounts = Placement(b"/srv/tree", b""), (b"/srv/tree/sub",)
     held = Staging(placement, NONCE, b"tree", place=False, mounts=mounts, sha256=sha256)
     receive = scripts.receive(held, NONCE, gnu=shell.name == "gnu")
-    (shell.fresh("altering") / "tar").write_text(ALTERING)
-    (shell.root / "altering/tar").chmod(0o755)
+    altering = with_tar(shell, ALTERING)
     for altered in (True, False):
         shell.run(receive, PlainFeed().first + archive())
         with mounted(srv / "tree/sub", "1m"):
             (srv / "tree/sub/new").write_text("old")
-            path = "export PATH=/altering:$PATH\n" if altered else ""
-            done = shell.run(path + scripts.commit(held, NONCE))
+            done = shell.run((altering if altered else "") + scripts.commit(held, NONCE))
             if altered:
                 assert done.stdout.endswith(f"\npodcp-{NONCE} 0 1 2\n".encode())
                 assert (
