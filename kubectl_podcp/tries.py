@@ -36,7 +36,6 @@ from kubectl_podcp.errors import (
     PodcpError,
     PodNotFound,
     ServerError,
-    TimedOut,
     Unauthorized,
     printable,
 )
@@ -637,10 +636,11 @@ class Tries:
         return f"{self._plan.request.destination} was not changed"
 
     def _clean_up_at_the_end(self, *, kept: bool) -> list[str]:
-        """Clean up, also where the copy's time is over meanwhile: this has limits of its own."""
+        """Clean up, also where a signal comes meanwhile or the copy's time is over: this has limits
+        of its own."""
         try:
             return self._clean_up(kept=kept)
-        except TimedOut:  # which comes only once
+        except Interrupted:  # which comes only once: a second signal ends the process
             return self._clean_up(kept=kept)
 
     def _clean_up(self, *, kept: bool = True) -> list[str]:

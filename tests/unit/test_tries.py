@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
@@ -14,7 +15,13 @@ import pytest
 from kubectl_podcp import fidelity
 from kubectl_podcp.archive.follower import Hashed
 from kubectl_podcp.archive.headers import REGULAR, Member
-from kubectl_podcp.errors import DestinationRefused, ExecFailed, NotAcknowledged, TimedOut
+from kubectl_podcp.errors import (
+    DestinationRefused,
+    ExecFailed,
+    Interrupted,
+    NotAcknowledged,
+    TimedOut,
+)
 from kubectl_podcp.paths import Kind, Placement, SourceFacts, TargetFacts
 from kubectl_podcp.plan import Plan
 from kubectl_podcp.remainder import Remainder, remainder
@@ -28,21 +35,23 @@ from kubectl_podcp.verify import Ledger
 
 
 class Slow(Tries):
-    """Cleans up when its time is just over."""
+    """Cleans up when its time is just over, or a signal comes."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: Interrupted) -> None:
         self.times = 0
+        self.error = error
 
     def _clean_up(self, *, kept: bool = True) -> list[str]:
         self.times += 1
         if self.times == 1:
-            raise TimedOut(5.0)
+            raise self.error
         return [f"cleaned, kept: {kept}"]
 
 
-def test_a_time_that_is_over_does_not_end_the_clean_up() -> None:
+@pytest.mark.parametrize("error", [TimedOut(5.0), Interrupted(signal.SIGTERM)], ids=str)
+def test_what_comes_while_it_cleans_up_does_not_end_that(error: Interrupted) -> None:
     """Another error came before it, and counts."""
-    tries = Slow()
+    tries = Slow(error)
     assert tries._clean_up_at_the_end(kept=False) == ["cleaned, kept: False"]
     assert tries.times == 2
 
