@@ -45,6 +45,7 @@ from kubectl_podcp.archive.headers import (
     NotTar,
     c_string,
     encode,
+    opening,
     padded,
     parse,
 )
@@ -256,6 +257,7 @@ class Follower:
         self._xattrs = xattrs
         self._holes = holes
         self._unseen = unseen
+        self._has_begun = False
         self._tape = Tape()
         self._parser = self._stream()
         self._failure: Exception | None = None
@@ -503,7 +505,11 @@ class Follower:
 
     def _encoded(self, member: Member, sparse: SparseMap | None = None) -> bytes:
         member = self._rewriting.member(member)
-        return encode(member) if sparse is None else encoded(member, sparse)
+        headers = encode(member) if sparse is None else encoded(member, sparse)
+        if self._has_begun:
+            return headers
+        self._has_begun = True
+        return opening(headers, member.name)
 
     # Sparse files: expanded where a destination's tar does not know their formats.
 

@@ -55,6 +55,11 @@ _CANONICAL = Struct("100s 8s 8s 8s 12s 12s 8s c 100s 8s 64x 8s 8s 167x")
 NAME_FIELD = 100
 """Bytes of a name that the header has room for."""
 
+_EXTENSION_NAME = b"././@"
+"""How the name begins of a header that only speaks of the next one, as GNU tar has it."""
+
+_PLAIN_NAME = re.compile(rb"[A-Za-z0-9._/-]+")
+
 # What GNU's header has where POSIX has the prefix: times (incremental archives only), the offset
 # of multi-volume archives, then the sparse map, which only type S may have.
 _OLD_GNU = Struct("12s 12s 17s 109s 17s")
@@ -129,7 +134,7 @@ def parse(block: bytes) -> Member:
     elif magic == USTAR_MAGIC and flag != SPARSE:
         name = _prefixed(rest, name)
     else:
-        raise NotTar("it has no magic of a known tar")
+        raise NotTar("it has no magic of a known tar; those of the old format v7 have none")
     device = flag in DEVICES
     return Member(
         name=name,
@@ -353,6 +358,19 @@ def encode(member: Member) -> bytes:
     return block
 
 
+def opening(headers: bytes, name: bytes) -> bytes:
+    """Return the first member's headers as an archive may begin with them.
+
+    Before bsdtar looks for an archive it looks whether the first bytes are of something compressed
+    or uuencoded (libarchive's filters), and those are the name: ``BZh91AY&SY`` would be, and behind
+    a gzip header for a name its first file's contents would be an archive that nobody has checked.
+    So a name that has more than letters, digits and ``._-/`` comes in a ``L``, whose own is known.
+    """
+    if _PLAIN_NAME.fullmatch(name) or headers.startswith(_EXTENSION_NAME):
+        return headers
+    return _extension(LONG_NAME, c_string(headers[:NAME_FIELD]) + b"\0") + headers
+
+
 def sparse_header(header: bytes, area: bytes, more: bool, size: int) -> bytes:
     """Return the header of a plain file as that of a sparse one, of type ``S``.
 
@@ -390,8 +408,13 @@ def _long(flag: bytes, text: bytes) -> bytes:
     """Return the member that carries a name too long for the header, or nothing if it fits."""
     if len(text) <= NAME_FIELD:
         return b""
-    body = text + b"\0"
-    header = _encode_block(b"././@LongLink", Member(b"", flag, len(body), 0o644, 0, 0, 0))
+    return _extension(flag, text + b"\0")
+
+
+def _extension(flag: bytes, body: bytes) -> bytes:
+    """Return a member that only speaks of the next one."""
+    name = _EXTENSION_NAME + (b"PaxHeader" if flag == PAX else b"LongLink")
+    header = _encode_block(name, Member(b"", flag, len(body), 0o644, 0, 0, 0))
     return header + body.ljust(padded(len(body)), b"\0")
 
 
@@ -400,8 +423,7 @@ def _pax(member: Member) -> bytes:
     body = b"".join(_record(_escaped(name), value) for name, value in member.xattrs)
     if member.nanoseconds:
         body = _record(b"mtime", b"%d.%09d" % (member.mtime, member.nanoseconds)) + body
-    header = _encode_block(b"././@PaxHeader", Member(b"", PAX, len(body), 0o644, 0, 0, 0))
-    return header + body.ljust(padded(len(body)), b"\0")
+    return _extension(PAX, body)
 
 
 def _escaped(name: bytes) -> bytes:
