@@ -412,7 +412,13 @@ class Attempt:
 
     def _policy(self) -> Policy:
         # toybox stops at a time before 1970, and takes the rest of the archive for a bad header.
-        return replace(self._plan.policy, early_times=not self._any_has(probe.Tar.TOYBOX))
+        has_toybox = self._any_has(probe.Tar.TOYBOX)
+        return replace(
+            self._plan.policy,
+            early_times=not has_toybox,
+            linked_symlinks=not has_toybox,
+            repeats=all(each._plan.there.tar is probe.Tar.GNU for each in self._all),
+        )
 
     def _any_has(self, tar: probe.Tar) -> bool:
         """Whether one of the destinations has this tar: all get one archive."""

@@ -10,6 +10,7 @@ is decided here, and before a byte of the member is sent on:
 
 - every name is ``top``, or stands under it: no absolute name, no ``.``, ``..`` or empty part;
 - nothing is written through a symlink of the archive, nor onto one, nor onto itself;
+- nothing comes again as something else, nor once it has a hard link, unless the policy lets it;
 - hard links point to what stands under ``top``, and not through a symlink;
 - devices are left out, and setuid and setgid are taken off files, unless the policy lets them.
 
@@ -21,7 +22,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
-from kubectl_podcp.archive.headers import DEVICES, DIRECTORY, HARD_LINK, SYMLINK, Member
+from kubectl_podcp.archive.headers import DEVICES, DIRECTORY, FIFO, HARD_LINK, SYMLINK, Member
+from kubectl_podcp.archive.seen import Seen
 from kubectl_podcp.errors import UnsafeMember, printable
 
 MAX_NAME = 8 * 1024
@@ -35,6 +37,14 @@ _SET_ENTRY = 80  # what a short bytes object and its place in a set take beside 
 
 _SETUID_SETGID = 0o6000
 _AT_PARTS = (b".", b"..", b"")
+
+# What a name was, for Seen.
+_FILE, _DIRECTORY, _SYMLINK, _OTHER, _LINKED = range(1, 6)
+_KINDS = {DIRECTORY: _DIRECTORY, SYMLINK: _SYMLINK, FIFO: _OTHER} | dict.fromkeys(DEVICES, _OTHER)
+
+# libarchive's filter for uuencoded data looks for such a line (uudecode_bidder_bid). Where a folder
+# of the destination is unpacked once more, on another mount, bsdtar's archive begins with a name.
+_UUENCODED = (b"\nbegin ", b"\nbegin-base64 ")
 
 
 class Refused(UnsafeMember):
@@ -59,11 +69,16 @@ class Policy:
 
     ``devices``: character and block devices go on. ``setuid``: setuid and setgid of files go on.
     ``early_times``: times before 1970 go on; toybox as the destination stops at them.
+    ``linked_symlinks``: hard links to symlinks go on; toybox gives the mode of such a hard link to
+    what the symlink leads to. ``repeats``: a name may come again as something else; only GNU tar
+    makes of that what the archive says (docs/tars.md).
     """
 
     devices: bool = False
     setuid: bool = False
     early_times: bool = True
+    linked_symlinks: bool = True
+    repeats: bool = True
 
     def lessened(self, member: Member) -> Altered:
         """Return ``member`` without what is forbidden, which may be nothing."""
@@ -99,6 +114,8 @@ class Altered:
 
 
 WITHOUT_SETID = "without setuid and setgid"
+_AGAIN = "Each tar but GNU's makes something else of that: make the archive anew."
+OF_ITS_OWN = "as a symbolic link of its own, and not as a hard link to one"
 
 
 class Guard:
@@ -120,7 +137,8 @@ class Guard:
         self._ours = b".podcp-" + nonce.encode()
         self._staged = staged
         self._policy = policy
-        self._symlinks: set[bytes] = set()
+        self._seen = None if policy.repeats else Seen()
+        self._symlinks: dict[bytes, bytes] = {}  # and where they lead
         self._left_out: set[bytes] = set()
         self._room = MAX_REMEMBERED
         self._sound = b""  # the directory that was last found free of symlinks
@@ -137,17 +155,50 @@ class Guard:
             member = replace(member, name=name)
         if member.type == SYMLINK:
             self._check_length(member.linkname, name)
-            self._remember(self._symlinks, name)
+            self._remember_symlink(name, member.linkname)
         elif member.type == HARD_LINK:
             member = self._hard_link(member)
             if member.linkname in self._left_out:
-                self._remember(self._left_out, name)
+                self._remember_left_out(name)
                 return LeftOut(member, "it is a hard link to a device")
         elif member.type in DEVICES and not self._policy.devices:
-            self._remember(self._left_out, name)
+            self._remember_left_out(name)
             return LeftOut(member, "it is a device")
-        lessened = self._policy.lessened(member)
+        if self._seen is not None:
+            self._check_kind(self._seen, member)
+        lessened = self._lessened(member)
         return lessened if lessened.why else lessened.member
+
+    def _lessened(self, member: Member) -> Altered:
+        lessened = self._policy.lessened(member)
+        if (
+            self._policy.linked_symlinks
+            or member.type != HARD_LINK
+            or (leads := self._symlinks.get(member.linkname)) is None
+        ):
+            return lessened
+        symlink = replace(lessened.member, type=SYMLINK, linkname=leads)
+        return Altered(symlink, (*lessened.why, OF_ITS_OWN))
+
+    def _check_kind(self, seen: Seen, member: Member) -> None:
+        """Refuse a name that comes again, unless it is what it was."""
+        kind = _KINDS.get(member.type, _FILE)
+        if member.type == HARD_LINK:
+            if member.linkname in self._symlinks:
+                kind = _SYMLINK
+            else:
+                seen.note(member.linkname, _LINKED)
+        before = seen.note(member.name, kind)
+        if before == _LINKED:
+            raise Refused(member.name, "it comes again, and has a hard link by now", advice=_AGAIN)
+        if before not in (0, kind):
+            raise Refused(member.name, "it comes again as something else", advice=_AGAIN)
+        if seen.is_full:
+            raise Refused(
+                member.name,
+                "the archive has more names than can be told apart",
+                advice="Copy the directories below it one by one.",
+            )
 
     def release(self, member: Member) -> None:
         """Let a member that was admitted go on; nobody need ask this for one that stays behind.
@@ -178,6 +229,8 @@ class Guard:
             raise Refused(member, self._complaint(path))
         if self._ours in path:
             raise self._is_this_copy(member)
+        if b"\nbegin" in path and any(each in path for each in _UUENCODED):
+            raise Refused(member, "to bsdtar a name of such lines begins a uuencoded file")
         return path
 
     def _check_length(self, path: bytes, member: bytes) -> None:
@@ -219,16 +272,25 @@ class Guard:
         if self._symlinks:
             self._check_parents(target, member.name)
         if target in self._symlinks:
-            self._remember(self._symlinks, member.name)
+            self._remember_symlink(member.name, self._symlinks[target])
         return member if target is member.linkname else replace(member, linkname=target)
 
-    def _remember(self, names: set[bytes], name: bytes) -> None:
-        self._room -= len(name) + _SET_ENTRY
+    def _remember_symlink(self, name: bytes, leads: bytes) -> None:
+        leads = b"" if self._policy.linked_symlinks else leads  # nobody asks where
+        self._remember(name, len(leads))
+        self._symlinks[name] = leads
+
+    def _remember_left_out(self, name: bytes) -> None:
+        self._remember(name)
+        self._left_out.add(name)
+
+    def _remember(self, name: bytes, more: int = 0) -> None:
+        """Take the room for a name, and for so many bytes ``more``."""
+        self._room -= len(name) + more + _SET_ENTRY
         if self._room < 0:
             raise Refused(
                 name,
                 "the archive has more symlinks than can be checked",
                 advice="Copy the directories below it one by one.",
             )
-        names.add(name)
         self._sound = b""

@@ -11,6 +11,7 @@ import shutil
 import stat
 import subprocess
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
@@ -1185,6 +1186,88 @@ def test_fractions_of_times_go_on_where_they_are_wanted(
     whole, _ = follow([stream], policy=Policy(setuid=True))
     assert b"mtime=" in archive
     assert b"mtime=" not in whole
+
+
+def unpacked(destination: str, archive: bytes, place: Path) -> None:
+    """Unpack what went on as a copy does, its end included."""
+    subprocess.run(
+        [*TARS[destination], "-x", "-p", "-f", "-"],
+        input=archive + headers.end_of_archive(len(archive)),
+        cwd=place,
+        umask=0,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+
+
+LIKE_SOMETHING_ELSE = {
+    "gzip": b"\x1f\x8b\x08\x04aaaax\x03\xf4\x03",
+    "bzip2": b"BZh91AY&SY",
+    "compress": b"\x1f\x9d\x90",
+    "xz": b"\xfd7zXZ",
+    "lzip": b"LZIP\x01",
+    "zstd": b"P*M\x18",
+    "uuencode": b"begin 644 x\n!!!!!\n!y",
+}
+
+
+@pytest.mark.parametrize("destination", TARS)
+@pytest.mark.parametrize("top", LIKE_SOMETHING_ELSE.values(), ids=LIKE_SOMETHING_ELSE)
+@pytest.mark.parametrize("flag", [b"0", b"5"])
+def test_a_name_that_looks_like_something_compressed(
+    tmp_path: Path, top: bytes, flag: bytes, destination: str
+) -> None:
+    """bsdtar looks for that in the first bytes of an archive."""
+    needs(TARS[destination])
+    first = member(top, b"x") if flag == b"0" else header(top + b"/", flag, mode=b"0000755\0")
+    archive, _ = follow([first + END + trailer()], top=top)
+    unpacked(destination, archive, tmp_path)
+    assert [os.fsencode(each.name) for each in tmp_path.iterdir()] == [top]
+
+
+@pytest.mark.parametrize("destination", TARS)
+def test_an_archive_in_what_looks_like_gzip_stays_contents(
+    tmp_path: Path, destination: str
+) -> None:
+    """The name skips the header of what it begins; then the file's contents would be read."""
+    needs(TARS[destination])
+    hidden = header(b"evil", b"0", mode=b"0006755\0") + END
+    compress = zlib.compressobj(9, zlib.DEFLATED, -15)
+    data = compress.compress(hidden) + compress.flush() + bytes(8)
+    top = LIKE_SOMETHING_ELSE["gzip"]
+    stream = header(top + b"/", b"5", mode=b"0000755\0") + member(top + b"/data", data) + END
+    if destination == "bsdtar":
+        subprocess.run(["bsdtar", "-xpf", "-"], input=stream, cwd=tmp_path, check=True)
+        assert [each.name for each in tmp_path.iterdir()] == ["evil"]
+        (tmp_path / "evil").unlink()
+    archive, _ = follow([stream + trailer()], top=top)
+    unpacked(destination, archive, tmp_path)
+    assert [os.fsencode(each.name) for each in tmp_path.iterdir()] == [top]
+    assert (tmp_path / os.fsdecode(top) / "data").read_bytes() == data
+
+
+@pytest.mark.parametrize("destination", TARS)
+@pytest.mark.parametrize("source", ["gnu", "busybox", "bsdtar", "toybox"])
+def test_a_hard_link_to_a_symlink_leaves_alone_what_that_leads_to(
+    tmp_path: Path, source: str, destination: str
+) -> None:
+    """toybox gives it the link's mode."""
+    needs(TARS[destination])
+    victim, place = tmp_path / "victim", tmp_path / "place"
+    (tmp_path / "top").mkdir()
+    victim.write_text("private")
+    victim.chmod(0o600)
+    (tmp_path / "top/link").symlink_to(victim)
+    os.link(tmp_path / "top/link", tmp_path / "top/more", follow_symlinks=False)
+    policy = Policy(linked_symlinks=destination != "toybox")
+    archive, events = follow([archived(tmp_path, source)], policy=policy)
+    assert any(isinstance(each, Altered) for each in events) == (destination == "toybox")
+    place.mkdir()
+    unpacked(destination, archive, place)
+    for name in ("link", "more"):
+        assert (place / "top" / name).readlink() == victim
+    assert victim.stat().st_mode == 0o100600
 
 
 @pytest.mark.parametrize("source", CREATE)

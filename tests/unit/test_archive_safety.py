@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from kubectl_podcp.archive import safety
+from kubectl_podcp.archive import safety, seen
 from kubectl_podcp.archive.headers import Member
 from kubectl_podcp.archive.safety import Altered, Guard, LeftOut, Policy, Refused
 from kubectl_podcp.errors import UnsafeMember
@@ -233,6 +233,76 @@ def test_a_hard_link_to_itself() -> None:
     """busybox removes the file before it fails."""
     with pytest.raises(Refused, match="to itself"):
         guard().admit(member(b"top/x", b"1", b"./top/x"))
+
+
+@pytest.mark.parametrize("link", [b"top/h", b"top/one", b"top/d/h"])
+def test_a_hard_link_to_a_symlink_as_one_of_its_own(link: bytes) -> None:
+    """Where toybox is: its tar gives the mode of a hard link to what the symlink leads to."""
+    rules = guard(Policy(linked_symlinks=False))
+    admitted(rules, member(b"top/file"), member(b"top/link", b"2", b"/etc/x"))
+    hard = replace(member(link, b"1", b"top/link"), mode=0o777)
+    symlink = replace(hard, type=b"2", linkname=b"/etc/x")
+    assert rules.admit(hard) == Altered(symlink, (safety.OF_ITS_OWN,))
+    again = replace(hard, name=b"top/again", linkname=link)
+    assert rules.admit(again) == Altered(replace(symlink, name=b"top/again"), (safety.OF_ITS_OWN,))
+    admitted(rules, member(b"top/more", b"1", b"top/file"))
+    with pytest.raises(Refused, match="through a symlink"):
+        rules.admit(member(link + b"/passwd"))
+
+
+# Names that come again
+
+LAST = {
+    "file": member(b"top/x"),
+    "hard link": member(b"top/x", b"1", b"top/other"),
+    "hard link to a symlink": member(b"top/x", b"1", b"top/leads"),
+    "symlink": member(b"top/x", b"2", b"anywhere"),
+    "directory": member(b"top/x", b"5"),
+    "fifo": member(b"top/x", b"6"),
+}
+FILES = ("file", "hard link")
+
+
+@pytest.mark.parametrize("second", LAST)
+@pytest.mark.parametrize("first", ["file", "hard link", "directory", "fifo"])
+def test_a_name_that_comes_again_as_something_else(first: str, second: str) -> None:
+    """In busybox a file gets a directory's mode, in toybox what a symlink leads to its time."""
+    before = [member(b"top/other"), member(b"top/leads", b"2", b"/etc"), LAST[first]]
+    admitted(guard(), *before, LAST[second])
+    rules = guard(Policy(repeats=False))
+    admitted(rules, *before)
+    if first == second or (first in FILES and second in FILES):
+        admitted(rules, LAST[second])
+        return
+    with pytest.raises(Refused, match="comes again as something else"):
+        rules.admit(LAST[second])
+
+
+@pytest.mark.parametrize("second", [b"0", b"5", b"2"])
+def test_a_name_that_comes_again_when_it_has_a_hard_link(second: bytes) -> None:
+    """busybox makes hard links at the end: of what came last."""
+    before = (member(b"top/x"), member(b"top/link", b"1", b"top/x"))
+    admitted(guard(), *before, member(b"top/x", second, b"anywhere"))
+    rules = guard(Policy(repeats=False))
+    admitted(rules, *before)
+    with pytest.raises(Refused, match="has a hard link by now"):
+        rules.admit(member(b"top/x", second, b"anywhere"))
+
+
+def test_more_names_than_can_be_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seen, "MOST", 1000)
+    rules = guard(Policy(repeats=False))
+    with pytest.raises(Refused, match="more names than can be told apart"):
+        for number in range(10_000):
+            rules.admit(member(b"top/%d" % number))
+    assert number < 2000
+
+
+@pytest.mark.parametrize("line", [b"begin 644 x", b"begin-base64 644 x"])
+def test_a_name_that_is_a_uuencoded_file_to_bsdtar(line: bytes) -> None:
+    with pytest.raises(Refused, match="uuencoded"):
+        guard().admit(member(b"top/a\n" + line + b"\n!!!!!\n!y"))
+    admitted(guard(), member(b"top/a\nbeginning"), member(b"top/begin 644 x"))
 
 
 # Policy

@@ -84,8 +84,8 @@ ARROWS = {
 
 ORDER = {
     # Within a package, each module imports only modules before it.
-    "archive": "headers tape sparse members safety wrapping rewriting follower splice contents "
-    "spelling",
+    "archive": "headers tape sparse members seen safety wrapping rewriting follower splice "
+    "contents spelling",
     "cluster": "entries credentials certificates impersonation plugin proxies access "
     "overriding kubeconfig api objects workloads pods",
     "exec": "deadline nonblocking channels frames trace masking refusals tunnel tls records stream "
@@ -119,6 +119,7 @@ PURE = (
     "_version errors paths overrides ignore selection modes fidelity request report "
     "exec.channels exec.frames "
     "exec.refusals archive.headers archive.tape archive.sparse archive.members archive.safety "
+    "archive.seen "
     "archive.follower archive.splice remote.scripts remote.feed remote.listing remote.digests "
     "remote.probe changes remainder resume update archive.wrapping archive.contents "
     "archive.rewriting archive.spelling remote.circles"
@@ -126,8 +127,8 @@ PURE = (
 """They decide and do nothing: bytes and facts in, bytes and facts out."""
 
 PURE_LIBRARY = (
-    "__future__ collections collections.abc dataclasses enum functools hashlib json re stat struct "
-    "typing unicodedata zlib"
+    "__future__ array collections collections.abc dataclasses enum functools hashlib json re stat "
+    "struct typing unicodedata zlib"
 )
 """What they may import of Python's library: nothing that waits, asks, or touches a file."""
 
