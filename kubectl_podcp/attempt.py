@@ -627,10 +627,14 @@ class Attempt:
 
     def destination_script(self, nonce: str) -> str:
         """Return what ``sh`` is given at the destination."""
-        gnu = self._plan.there.tar is probe.Tar.GNU
-        owners = OWNERSHIP in self._plan.request.preserve
+        tar = self._plan.there.tar
         return scripts.receive(
-            self._staging, nonce, gnu=gnu, owners=owners, unpacker=self._unpacker
+            self._staging,
+            nonce,
+            gnu=tar is probe.Tar.GNU,
+            lax=tar is probe.Tar.BUSYBOX,
+            owners=OWNERSHIP in self._plan.request.preserve,
+            unpacker=self._unpacker,
         )
 
     @property

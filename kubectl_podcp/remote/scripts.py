@@ -603,8 +603,21 @@ unchunk() {
 }
 """.replace("@BLOCK", str(CHUNK_BLOCK))
 _UNTAR = r"""
-unpack() { ( cd "$stage" && exec tar xpf - $options $owner ); }
+unpack() ( cd "$stage" && exec @TAR )
 """
+_TAR = "tar xpf - $options $owner"
+
+# busybox' tar ends with 0 where it could not make a directory, a FIFO or a device: it only says so.
+# What it says goes to a file first, since a pipe would have its exit code lost.
+_HEED = r"""
+heed() {
+  @TAR 2>$stage-said
+  rc=$?
+  cat $stage-said >&2
+  [ $rc != 0 ] || [ ! -s $stage-said ] || rc=1
+  return $rc
+}
+""".replace("@TAR", _TAR)
 _EXTRACT = r"""
 extract() {
   read -r feed
@@ -631,7 +644,7 @@ _UNPACK = r"""
 unpack() {
   rm -f -- "$stage/$stage-sound"
   { @UNPACKER && >"$stage/$stage-sound"; } |
-    ( cd "$stage" && tar xpf - $options $owner && cat >/dev/null ) &&
+    ( cd "$stage" && @TAR && cat >/dev/null ) &&
     [ -e "$stage/$stage-sound" ]
 }
 """
@@ -957,9 +970,11 @@ placing() {
 } 2>/dev/null
 """
 
+# Root may be one that may not change the mode or time of what another owns (without CAP_FOWNER).
 _GIVES_AWAY = r"""
-gives_away() { [ "$(id -u)" = 0 ] && chown 1:1 "$stage" && chown 0:0 "$stage" &&
-chmod g-s "$stage"; }
+gives_away() { [ "$(id -u)" = 0 ] && {
+chown 1:1 $stage && chmod 700 $stage && chown 0:0 $stage && chmod g-s $stage ||
+{ chown 0:0 $stage; false; }; }; }
 """
 
 # What is of digits and dots alone stands without quotes, for the room that they take.
@@ -983,18 +998,21 @@ if cd -P -- "$directory" && @FOLDER; then
     rm -f $stage/$mark
     [ $rc != 0 ] || ! take || { place; placed=$?; }
   fi
-  case $keep in
-    always) ;;
-    failed) [ $found$placed != 10 ] || clean ;;
-    whole) [ $rc$found = 01 ] || clean ;;
-    *) clean ;;
-  esac
+  [ -n "$keep" ]@KEPT || clean
 fi
 printf '\npodcp-%s %d %d %d\n' $nonce $rc $found $placed
 cat >/dev/null
 exit $rc
 """
 )
+
+_KEPT = {
+    "": "",
+    "always": "",
+    "failed": " && [ $found$placed != 10 ]",
+    "whole": " && [ $rc$found = 01 ]",
+}
+"""When what arrived stays, by when it may."""
 
 _NEW = 'new=1 && ( umask 077; mkdir "$stage" && >"$stage/$stage-since" )'
 _OLD = """new= && { ours || { echo 'what had arrived is not there any more' >&2; false; }; } &&
@@ -1055,16 +1073,18 @@ def receive_file(staging: Staging, nonce: str, *, unpacker: str = "") -> str:
     extract = _EXTRACT_FILE.replace("@LENGTH", str(len(file_end(nonce, 0))))
     extract = extract.replace("@UNPACKER", unpacker or "cat")
     place = _TAKE + _PLACE_FILE if staging.place else _HOLD
-    return (
-        f"nonce={nonce}\nmark={quote(staging_name(nonce))}\n"
-        f"keep={'' if staging.place else 'whole'}\n"
-        + _staged(staging)
-        + _flat(place + _CLEAN + extract + _RECEIVE.replace("@FOLDER", _NEW))
-    )
+    keep = "" if staging.place else "whole"
+    return _received(staging, nonce, keep, place + _CLEAN + extract + _RECEIVE, _NEW)
 
 
 def receive(
-    staging: Staging, nonce: str, *, gnu: bool, owners: bool = True, unpacker: str = ""
+    staging: Staging,
+    nonce: str,
+    *,
+    gnu: bool,
+    lax: bool = False,
+    owners: bool = True,
+    unpacker: str = "",
 ) -> str:
     """Unpack the archive on stdin beside the target, and put it in place if it was whole.
 
@@ -1074,6 +1094,8 @@ def receive(
 
     :param gnu: whether ``tar`` there is GNU tar, which bsdtar's order of members needs to be
         told about, so that directories keep their times.
+    :param lax: whether it ends with 0 where it could not make something, and only says so, as
+        busybox' does.
     :param owners: whether owners are kept where our user may give files away.
     :param unpacker: one of :data:`UNPACKERS`, where stdin is compressed: too much to be placed at
         once, in a URL.
@@ -1082,18 +1104,30 @@ def receive(
         extract = _UNCHUNK + _UNPACK.replace("@UNPACKER", unpacker) + _EXTRACT
     else:
         extract = _UNCHUNK_BLOCKS + _UNTAR + _EXTRACT
+    if lax:
+        extract = _HEED + extract.replace("exec @TAR", "heed").replace("@TAR", "heed")
+    extract = extract.replace("@TAR", _TAR)
     options = (_GNU_OPTIONS if gnu else "--numeric-owner") + staging.options
     place = _TAKE + _place(staging) if staging.place else _HOLD
     if staging.place:
         keep = "failed" if staging.keep else ""
     else:
         keep = "always" if staging.keep else "whole"
-    receive = (_RECEIVE if owners else _OWN).replace("@FOLDER", _OLD if staging.again else _NEW)
+    told = f"options='{options}'\n"
     folder = _OURS if staging.again else ""
-    return (
-        f"nonce={nonce}\nmark={quote(staging_name(nonce))}\noptions='{options}'\n"
-        f"keep={keep}\n" + _staged(staging) + _flat(place + _CLEAN + extract + folder + receive)
-    )
+    steps = place + _CLEAN + extract + folder + (_RECEIVE if owners else _OWN)
+    return told + _received(staging, nonce, keep, steps, _OLD if staging.again else _NEW)
+
+
+def _received(staging: Staging, nonce: str, keep: str, steps: str, folder: str) -> str:
+    """Return ``steps``, the last of which are :data:`_RECEIVE`.
+
+    :param keep: one of :data:`_KEPT`.
+    :param folder: how the shell gets its folder.
+    """
+    told = f"nonce={nonce}\nmark={quote(staging_name(nonce))}\nkeep={keep and 1}\n"
+    steps = steps.replace("@FOLDER", folder).replace("@KEPT", _KEPT[keep])
+    return told + _staged(staging) + _flat(steps)
 
 
 def _place(staging: Staging, how: dict[str, str] = _REPLACING) -> str:
@@ -1114,10 +1148,14 @@ def _place(staging: Staging, how: dict[str, str] = _REPLACING) -> str:
     return template.replace("@MOUNTS", exactly).replace("@BELOW", below)
 
 
+_PLAIN_QUOTED = re.compile(r'"(\$stage(?:/\$stage(?:-[a-z]+)?)?)"')
+
+
 def _flat(script: str) -> str:
-    """Return ``script``, in which no text has several lines, without its indents and empty lines:
-    in the URL each space is three bytes, and each end of a line."""
-    return re.sub(r"(?m)^\s+", "", script)
+    """Return ``script``, in which no text has several lines, without its indents and empty lines,
+    and without quotes around what is of digits, dots and letters alone: in the URL each of them is
+    three bytes."""
+    return _PLAIN_QUOTED.sub(r"\1", re.sub(r"(?m)^\s+", "", script))
 
 
 def _staged(staging: Staging) -> str:

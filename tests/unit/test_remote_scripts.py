@@ -22,6 +22,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kubectl_podcp import paths
+from kubectl_podcp.archive.headers import end_of_archive, marker
 from kubectl_podcp.errors import DestinationRefused, ExecFailed, SourceError, SourceNotFound
 from kubectl_podcp.paths import Kind, Placement, PodPath, SourceFacts, TargetFacts
 from kubectl_podcp.remote import listing, probe, scripts
@@ -29,6 +30,7 @@ from kubectl_podcp.remote.feed import ChunkedFeed, ExactFeed, Feed, PlainFeed
 from kubectl_podcp.remote.scripts import Staging
 from tests import userlands
 from tests.unit.shell import Shell
+from tests.unit.tar_blocks import header, long_name
 
 NONCE = "0123456789abcdef" * 2
 STAGE = f".podcp-{NONCE}"
@@ -612,7 +614,7 @@ def receive(
         messages += feed.data([data[at : at + 1000]])
     messages += feed.end()
     staging = Staging(placement, NONCE, b"tree", mounts=mounts)
-    script = scripts.receive(staging, NONCE, gnu=shell.name == "gnu")
+    script = scripts.receive(staging, NONCE, gnu=shell.name == "gnu", lax=shell.name == "busybox")
     done = shell.run(script, b"".join(messages), uid=uid)
     return done.stdout.splitlines()[-1].removeprefix(f"podcp-{NONCE} ".encode()), done.stderr
 
@@ -958,7 +960,10 @@ def test_a_client_that_goes_away_leaves_nothing(shell: Shell) -> None:
     for feed in feeds(shell):
         srv = shell.fresh("srv")
         script = scripts.receive(
-            Staging(Placement(b"/srv", b"tree"), NONCE, b"tree"), NONCE, gnu=shell.name == "gnu"
+            Staging(Placement(b"/srv", b"tree"), NONCE, b"tree"),
+            NONCE,
+            gnu=shell.name == "gnu",
+            lax=shell.name == "busybox",
         )
         process = shell.start(script)
         assert process.stdin and process.stdout
@@ -1015,7 +1020,9 @@ def test_what_an_image_tells_every_tar_keeps_nothing_from_what_is_mounted(shell:
     (srv / "tree/sub").mkdir(parents=True)
     mounts = (b"/srv/tree/sub",)
     held = Staging(Placement(b"/srv/tree", b""), NONCE, b"tree", place=False, mounts=mounts)
-    receive = ENVIRONMENT + scripts.receive(held, NONCE, gnu=shell.name == "gnu")
+    receive = ENVIRONMENT + scripts.receive(
+        held, NONCE, gnu=shell.name == "gnu", lax=shell.name == "busybox"
+    )
     shell.run(receive, PlainFeed().first + archive())
     with mounted(srv / "tree/sub", "1m"):
         done = shell.run(ENVIRONMENT + scripts.commit(held, NONCE))
@@ -1085,7 +1092,7 @@ def test_what_was_verified_is_read_once_more_where_it_is_mounted(shell: Shell, s
     (srv / "tree/sub").mkdir(parents=True)
     placement, mounts = Placement(b"/srv/tree", b""), (b"/srv/tree/sub",)
     held = Staging(placement, NONCE, b"tree", place=False, mounts=mounts, sha256=sha256)
-    receive = scripts.receive(held, NONCE, gnu=shell.name == "gnu")
+    receive = scripts.receive(held, NONCE, gnu=shell.name == "gnu", lax=shell.name == "busybox")
     altering = with_tar(shell, ALTERING)
     for altered in (True, False):
         shell.run(receive, PlainFeed().first + archive())
@@ -1122,7 +1129,12 @@ def test_what_is_mounted_receives_its_files_with_their_modes(shell: Shell, uid: 
 
 def receive_in_group(shell: Shell, placement: Placement, data: bytes) -> None:
     """Receive an archive as a user who is in the group 1234, and not root."""
-    script = scripts.receive(Staging(placement, NONCE, b"tree"), NONCE, gnu=shell.name == "gnu")
+    script = scripts.receive(
+        Staging(placement, NONCE, b"tree"),
+        NONCE,
+        gnu=shell.name == "gnu",
+        lax=shell.name == "busybox",
+    )
     command = shell.command(script, uid=1000)
     command.insert(command.index("chroot") + 1, "--groups=1234")
     said = subprocess.run(command, input=PlainFeed().first + data, capture_output=True, check=True)
@@ -1223,7 +1235,9 @@ def test_a_directory_that_knows_no_case_is_told_of(shell: Shell) -> None:
     (shell.fresh("srv") / "tree").mkdir()
     for uid, owner in ((0, ""), (1000, " 1000:1000")):
         os.chown(shell.root / "srv", uid, uid)
-        script = scripts.receive(staging(b"/srv"), NONCE, gnu=shell.name == "gnu")
+        script = scripts.receive(
+            staging(b"/srv"), NONCE, gnu=shell.name == "gnu", lax=shell.name == "busybox"
+        )
         for asked, told in ((script, ""), (script.replace("PODCP", "podcp"), " folds")):
             said = shell.run(asked, uid=uid).stdout
             assert f"\npodcp-{NONCE} ready{owner}{told}\n".encode() in said
@@ -1253,14 +1267,62 @@ def test_progress_is_seen(shell: Shell) -> None:
     assert shell.run(script).stderr == b""
 
 
+ODD_MEMBERS = {
+    "a directory of too long a name": long_name(b"L", b"tree/" + b"n" * 300 + b"/")
+    + header(b"tree/" + b"n" * 95, b"5", mode=b"0000755\0"),
+    "a directory in one that may not be written": header(b"tree/ro/", b"5", mode=b"0000555\0")
+    + header(b"tree/ro/d/", b"5", mode=b"0000755\0"),
+}
+
+
+@pytest.mark.parametrize("member", ODD_MEMBERS.values(), ids=ODD_MEMBERS)
+def test_nothing_is_complete_that_tar_could_not_make(shell: Shell, member: bytes) -> None:
+    """busybox' says so, and ends with 0."""
+    os.chown(shell.root / "srv", 1000, 1000)
+    data = header(b"tree/", b"5", mode=b"0000755\0") + member + marker(NONCE)
+    data += end_of_archive(len(data))
+    said, stderr = receive(shell, Placement(b"/srv", b"tree"), data, PlainFeed(), uid=1000)
+    found = contents(shell.root / "srv")
+    if said == b"0 1 0":
+        assert any(name.endswith("/d") for name in found)
+    else:
+        assert re.fullmatch(rb"[1-9]\d* [01] 1", said)
+        assert stderr != b""
+        assert found == {}
+
+
+@pytest.mark.parametrize("without", ["", "-chown", "-fowner"])
+def test_files_are_given_away_where_all_of_it_can_be_done(shell: Shell, without: str) -> None:
+    """Without CAP_FOWNER busybox' tar leaves out the times of what it has given away."""
+    data = header(b"tree/", b"5", mode=b"0000755\0") + header(b"tree/file", uid=b"0000001\0")
+    data += marker(NONCE) + end_of_archive(len(data) + 512)
+    staging = Staging(Placement(b"/srv", b"tree"), NONCE, b"tree")
+    is_busybox = shell.name == "busybox"
+    script = scripts.receive(staging, NONCE, gnu=shell.name == "gnu", lax=is_busybox)
+    less = ["setpriv", "--bounding-set", without, "--inh-caps", without] if without else []
+    done = subprocess.run(
+        [*less, *shell.command(script)], input=b"plain\n" + data, capture_output=True, check=True
+    )
+    owners = b" 0:0" if without else b""
+    assert done.stdout.startswith(b"\npodcp-%b ready%b\n" % (NONCE.encode(), owners))
+    assert done.stdout.endswith(b" 0 1 0\n")
+    there = (shell.root / "srv/tree/file").stat()
+    assert there.st_mtime == 0o14000000000
+    assert there.st_uid == (0 if without else 1)
+
+
 def test_the_longest_script_fits_in_a_request_line() -> None:
     """It travels in the URL; proxies often take no more than 8 KiB (nginx's own default)."""
-    staging = Staging(Placement(b"/srv/" * 20, b"n" * 100), NONCE, b"t" * 100)
+    staging = Staging(Placement(b"/srv/" * 20, b"n" * 100), NONCE, b"t" * 100, keep=True)
     for script in (
         scripts.receive(staging, NONCE, gnu=True),
+        scripts.receive(staging, NONCE, gnu=False, lax=True),
         scripts.receive_file(staging, NONCE),
     ):
         assert len(quote(script, safe="")) < 6.75 * 1024
+    for gnu in (True, False):
+        script = scripts.receive(replace(staging, again=True), NONCE, gnu=gnu, lax=not gnu)
+        assert len(quote(script, safe="")) < 7 * 1024
 
 
 # --- going on ----------------------------------------------------------------------------------
@@ -1380,7 +1442,10 @@ def test_what_somebody_else_has_put_in_the_folder_s_place(shell: Shell, what: st
     assert looked.stdout == b"foreign\n"
     for again in (False, True):
         receive = scripts.receive(
-            staging(b"/srv", keep=True, place=False, again=again), NONCE, gnu=shell.name == "gnu"
+            staging(b"/srv", keep=True, place=False, again=again),
+            NONCE,
+            gnu=shell.name == "gnu",
+            lax=shell.name == "busybox",
         )
         done = shell.run(receive, b"plain\n" + archive())
         assert b"ready" not in done.stdout
@@ -1445,11 +1510,14 @@ def test_a_client_that_went_before_it_sent_anything_leaves_nothing(shell: Shell)
     """Even where what arrived is to be kept: whoever swept was here before the folder was."""
     srv = shell.fresh("srv")
     kept = Staging(Placement(b"/srv", b"tree"), NONCE, b"tree", keep=True)
-    shell.run(scripts.receive(kept, NONCE, gnu=shell.name == "gnu"))
+    shell.run(scripts.receive(kept, NONCE, gnu=shell.name == "gnu", lax=shell.name == "busybox"))
     assert list(srv.iterdir()) == []
-    shell.run(scripts.receive(kept, NONCE, gnu=shell.name == "gnu"), b"plain\n")
+    shell.run(
+        scripts.receive(kept, NONCE, gnu=shell.name == "gnu", lax=shell.name == "busybox"),
+        b"plain\n",
+    )
     assert [path.name for path in srv.iterdir()] == [STAGE]
-    shell.run(scripts.receive(kept, NONCE, gnu=shell.name == "gnu"))
+    shell.run(scripts.receive(kept, NONCE, gnu=shell.name == "gnu", lax=shell.name == "busybox"))
     assert [path.name for path in srv.iterdir()] == [STAGE], "an earlier attempt's"
 
 
@@ -1492,7 +1560,7 @@ def test_the_sweep_leaves_alone_what_is_being_put_in_place(shell: Shell) -> None
     (srv / "tree").write_text("no directory")
     messages = [PlainFeed().first, archive()]
     kept = Staging(Placement(b"/srv", b"tree"), NONCE, b"tree", keep=True)
-    script = scripts.receive(kept, NONCE, gnu=shell.name == "gnu")
+    script = scripts.receive(kept, NONCE, gnu=shell.name == "gnu", lax=shell.name == "busybox")
     assert shell.run(script, b"".join(messages)).stdout.endswith(b" 0 1 1\n")
     placing = srv / STAGE / f"{STAGE}-placing"
     assert placing.read_text().strip().isdigit()
@@ -1550,7 +1618,7 @@ def test_of_a_sweep_and_a_merge_only_the_first_one_does_anything(shell: Shell) -
     (srv / "tree").mkdir()
     (srv / "tree" / "old").write_text("old")
     held = Staging(Placement(b"/srv", b"tree"), NONCE, b"tree", place=False)
-    receive = scripts.receive(held, NONCE, gnu=shell.name == "gnu")
+    receive = scripts.receive(held, NONCE, gnu=shell.name == "gnu", lax=shell.name == "busybox")
     shell.run(receive, PlainFeed().first + archive())
     before = contents(srv / "tree")
     # The sweep has taken the folder, but not removed it yet, when the merge would begin.
