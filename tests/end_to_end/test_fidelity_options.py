@@ -209,6 +209,23 @@ def test_where_there_are_none_links_need_not_be_kept(ends: Ends) -> None:
     ends.expect(as_ever)
 
 
+def test_a_symbolic_link_of_two_names_harms_nothing(ends: Ends) -> None:
+    """toybox would give what it leads to its mode: they become two there, and that is said."""
+    ends.source.sh(
+        "cd /data/tree; ln -s key sub/s1; touch -h -d @1600000000 sub/s1; ln sub/s1 sub/s2;"
+        "touch -d @1600000000 sub ."
+    )
+    result = ends.copy("--preserve=mode").complete()
+    are_two = ": copied as a symbolic link of its own" in result.stderr
+    assert are_two == (ends.tar == "toybox"), result
+    came = ends.came().entries
+    assert came == ends.sent().entries
+    ends.copy("--preserve=mode", "--update", "--verify").complete()
+    again = ends.came().entries
+    again.pop(b"")  # whose time is that of the merge
+    assert again == {name: entry for name, entry in came.items() if name}
+
+
 # --- what symbolic links lead to ---------------------------------------------------------------
 
 LINKS = f"""
