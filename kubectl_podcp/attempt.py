@@ -34,6 +34,7 @@ from kubectl_podcp.errors import (
 from kubectl_podcp.exec.channels import Protocol
 from kubectl_podcp.exec.inflating import Inflating
 from kubectl_podcp.fidelity import (
+    DEVICES,
     FRACTIONS,
     LINKS,
     OWNERSHIP,
@@ -41,8 +42,9 @@ from kubectl_podcp.fidelity import (
     XATTR_OR_NOTHING,
 )
 from kubectl_podcp.modes import SETID
+from kubectl_podcp.owners import Owners, is_left_out
 from kubectl_podcp.plan import PROBE_TIMEOUT, Plan
-from kubectl_podcp.relay import Filter, Outcome, Relay
+from kubectl_podcp.relay import Filter, Hears, Outcome, Relay
 from kubectl_podcp.remainder import Remainder
 from kubectl_podcp.remote import probe, scripts
 from kubectl_podcp.remote.feed import (
@@ -99,6 +101,9 @@ class Attempt:
     is_raw: ClassVar[bool] = False
     """Whether the destination gets one file, and no archive."""
 
+    has_owners: ClassVar[bool] = True
+    """Whether what the destination gets has owners."""
+
     def __init__(
         self,
         plan: Plan,
@@ -114,6 +119,8 @@ class Attempt:
         self._remainder = remainder
         self._selection = plan.request.selection
         self._user: tuple[int, int] | None = None  # who owns all, where owners cannot be given
+        self._gives: bool | None = None  # whether owners are given there, once that is known
+        self._wrong_owner: PodcpError | None = None  # why they must not be
         self._ledger = ledger
         self._unseen = unseen
         self._rewriting = plan.rewriting
@@ -195,6 +202,7 @@ class Attempt:
                 end_of_source=follower.end_of_input,
                 stall_timeout=self._plan.stall_timeout,
                 reserve=PACKED_RESERVE if self._plan.packings[0].kind else 1,
+                owners=self._hears_owners,
                 epilogue=self._changes.hear if self._changes else None,
             )
 
@@ -358,7 +366,41 @@ class Attempt:
             xattrs=self._keeps(XATTR),
             holes=self._keeps_holes,
             packed=self._plan.packings[0].kind,
+            owners=self._loses_owners,
         )
+
+    @property
+    def _loses_owners(self) -> bool:
+        """Whether the source's tar says high owners wrong, and somebody may go by that."""
+        is_kept = OWNERSHIP in self._plan.request.preserve and None in self._rewriting.owner
+        return self._plan.found.tar is probe.Tar.BUSYBOX and self.has_owners and is_kept
+
+    def _hears_owners(self) -> Hears | None:
+        """Return what hears who owns what has passed; None where nobody needs to know."""
+        if not self._loses_owners or all(each._gives is False for each in self._all):
+            return None
+        owners = Owners(self._nonce, self._rewriting.owner, self._passes)
+
+        def hear(data: bytes) -> bool:
+            if not owners.hear(data):
+                return False
+            error = owners.error()
+            if error is not None:
+                for each in self._all:
+                    each._refuse_owner(error.twin())
+            return True
+
+        return hear
+
+    def _passes(self, name: bytes, mode: int) -> bool:
+        """Whether the source's tar sends what has this name, and this type and mode."""
+        left = self._remainder
+        if left is not None and (name in left.whole or name in left.current):
+            return False
+        if left is not None and left.part is not None and name == left.part.name:
+            return False  # its header is made of the listing
+        devices = DEVICES in self._plan.request.preserve
+        return not is_left_out(mode, devices=devices) and self._wants(name, stat.S_ISDIR(mode))
 
     def _keeps(self, what: str) -> bool:
         """Whether fractions of times, or extended attributes, come and can be restored by all."""
@@ -643,13 +685,23 @@ class Attempt:
         kind = self._plan.packings[1].kind
         return self._plan.there.unpackers[kind] if kind else ""
 
+    def _refuse_owner(self, error: PodcpError) -> None:
+        """Give this destination up because of an owner, if it gives any; see :meth:`_on_ready`."""
+        self._wrong_owner = error
+        if self._gives and self._sink is not None and self._sink.lives:
+            self._sink.fail(error)
+
     def _on_ready(self, user: tuple[int, int] | None, has_case: bool) -> None:
         """Hear who will own all that is unpacked, where owners cannot be given; and whether names
         there differ in more than their case.
 
         :raises DestinationRefused: somebody else is to own it, or one name is another's.
+        :raises PodcpError: owners are given, and one of them would be wrong.
         """
         self._user, self._has_case = user, has_case
+        self._gives = user is None
+        if self._gives and self._wrong_owner is not None:
+            raise self._wrong_owner
         spellings = self._all[0]._spellings
         if not has_case and not spellings.are_told_apart:
             raise self._one_name(spellings)

@@ -56,6 +56,7 @@ from kubectl_podcp.errors import (
     SourceKilled,
 )
 from kubectl_podcp.exec.deadline import Deadline
+from kubectl_podcp.remote import scripts
 from kubectl_podcp.remote.feed import MESSAGE
 from kubectl_podcp.sink import (
     ENDING,
@@ -82,6 +83,9 @@ BEGINNING = 2.0
 Filter = Callable[[bytes], Iterable[object]]
 """Sees each stdout message of the source before it goes on, and gives what goes on instead:
 pieces of the archive (``bytes``) and events, of which the relay needs :class:`Trailer` alone."""
+
+Hears = Callable[[bytes], bool]
+"""Takes the next piece of an answer that the source gives; returns whether it was the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +164,11 @@ class Relay:
         for which one of several destinations may hold up the others.
     :param reserve: so many times as long the source may give nothing: what compresses there keeps
         back what it has read.
-    :param epilogue: takes what the source says after its trailer, once it is asked to; returns
-        whether that was all. None where it says nothing.
+    :param owners: called when the trailer came, and before any destination hears that all came:
+        gives what takes the source's answer to :data:`scripts.OWNERS`; None where that is not to be
+        asked.
+    :param epilogue: takes what the source says after that, once it is asked to. None where it says
+        nothing.
     """
 
     def __init__(
@@ -173,7 +180,8 @@ class Relay:
         end_of_source: Callable[[], None],
         stall_timeout: float | None = None,
         reserve: int = 1,
-        epilogue: Callable[[bytes], bool] | None = None,
+        owners: Callable[[], Hears | None] = lambda: None,
+        epilogue: Hears | None = None,
     ) -> None:
         # Set once.
         self._source = source
@@ -182,6 +190,7 @@ class Relay:
         self._end_of_source = end_of_source
         self._stall_timeout = stall_timeout
         self._source_stall = None if stall_timeout is None else stall_timeout * reserve
+        self._owners = owners
         self._epilogue = epilogue
         self.signals = Signals()
         # The source reader's.
@@ -401,18 +410,35 @@ class Relay:
             failure = SourceKilled if code > SIGNALLED else SourceFailed
             raise failure(f"the source's tar ended with exit code {code}")
         self._source_code = code
+        self._ask_owners()
         self.signals.source_ended.set()
         self._share(None)
         # Nothing of the archive is on its way any more, so a failure here costs nothing.
         with suppress(ConnectionLost, OSError):
             if self._epilogue is not None:
-                self._hear_out(self._epilogue)
+                self._ask(b"\n", self._epilogue)
             self._source.send_stdin(b"\n")
             self.signals.source_released.set()
             linger(self._source, self._source_stderr, ENDING)
 
-    def _hear_out(self, epilogue: Callable[[bytes], bool]) -> None:
-        self._source.send_stdin(b"\n")
-        for data in stdout_of(self._source, self._source_stderr, lambda: self._stall_timeout):
-            if epilogue(data):
+    def _ask_owners(self) -> None:
+        """Ask who owns what has come, where that must be known before it counts.
+
+        :raises IncompleteArchive: the source does not say it.
+        """
+        hears = self._owners()
+        if hears is None:
+            return
+        with suppress(TimeoutError):
+            if self._ask(scripts.OWNERS, hears):
                 return
+        raise IncompleteArchive(
+            "the source's archive came whole, but not who owns what is in it, which its tar does "
+            "not say for sure"
+        )
+
+    def _ask(self, line: bytes, hears: Hears) -> bool:
+        """Send the source a line; return whether its answer came to an end."""
+        self._source.send_stdin(line)
+        answer = stdout_of(self._source, self._source_stderr, lambda: self._stall_timeout)
+        return any(map(hears, answer))

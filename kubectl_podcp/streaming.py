@@ -145,6 +145,8 @@ class Archiving(_Out):
 class Writing(_Out):
     """A file's contents."""
 
+    has_owners = False
+
     def _filter(self, follower: Reader) -> Filter:
         counted, contents = super()._filter(follower), Contents()
         return lambda data: contents.only(counted(data))

@@ -10,6 +10,7 @@ What a copy is proved by is said on stdout, and always carries the nonce:
 ``podcp-<nonce> <rc>``              source: the trailer, after its tar ended with ``rc``
 ``podcp-<nonce> rest <size> <t>``   source: the rest of a file came before it; its size and time
                                     now, each at the right of 20 columns
+``<nonce> <mode> <u>:<g> …``        source, behind it: a name, and who owns it
 ``<nonce> <mode> <size> <time> …``  source, behind it: a name whose time is since it began
 ``podcp-<nonce> ready[ u:g][ folds]``  destination: staging exists, the archive may come; who will
                                     own all of it, where that is whoever unpacks it; and that names
@@ -22,7 +23,7 @@ What a copy is proved by is said on stdout, and always carries the nonce:
 ``podcp-<nonce> listed <rc> <…>``   either: a listing's end
 ``<nonce> <digest>  <name>``        either: a digest; behind ``many``, a line for each of many files
 ``podcp-<nonce> answered <rc>``     either: the end of an :func:`answer`
-``<nonce> end <rc>``                either: the end of names that changed, or of digests
+``<nonce> end <rc>``                either: the end of owners, of names that changed, of digests
 ==================================  ===========================================================
 
 In front of each ``podcp-`` goes a newline, whatever came before it. The nonce reaches the container
@@ -322,7 +323,8 @@ cd -P -- "$directory" || exit 1
 busy= watcher=
 trap '[ -z "$busy$watcher" ] || kill -9 ${busy:+$!} $watcher; exit 143' TERM
 watch() {
-  ( read -r release <&3 || { kill $$; sleep 1; kill -9 $$; } ) >/dev/null 2>&1 &
+  ( read -r release <&3 || { kill $$; sleep 1; kill -9 $$; }
+    [ "$release" = owners ] ) >/dev/null 2>&1 &
   watcher=$!
 }
 """
@@ -403,23 +405,50 @@ trap '{
 } 2>/dev/null; exit 143' TERM
 """
 
-# Some minutes too many are looked at: whoever listens knows to the second when the copy began. Not
-# -newer, which wants a file of that time, and which busybox compares by whole seconds.
-_CHANGED = (
-    _OFFSPRING
-    + r"""watch
+_ASKED = r"""watch
 busy=1
 {
-  minutes=$((($(date +%s) - began) / 60 + 2))
-  find "./$top" \( -type f -o -type d \) -mmin "-$minutes" \
-    -exec stat -c "$nonce %f %s %Y %n" {} +
+@FIND
   printf '%s end %d\n' "$nonce" "$?"
 } 3<&- 2>/dev/null | cat 3<&- &
 wait "$!"
 busy=
 wait "$watcher"
 """
+
+# Some minutes too many are looked at: whoever listens knows to the second when the copy began. Not
+# -newer, which wants a file of that time, and which busybox compares by whole seconds.
+_CHANGED = _ASKED.replace(
+    "@FIND",
+    r"""  minutes=$((($(date +%s) - began) / 60 + 2))
+  find "./$top" \( -type f -o -type d \) -mmin "-$minutes" \
+    -exec stat -c "$nonce %f %s %Y %n" {} +""",
 )
+
+# Of some hundreds of names all are said where one has an owner of eight digits: whoever listens
+# knows which are too high, and which are sent. busybox' find knows no owners above a number. It
+# ends with 1 where a directory is gone by now. An empty record each time says that it goes on.
+_OWNERS = """if [ "$owners" = 0 ]; then
+@ASKED
+fi
+""".replace(
+    "@ASKED\n",
+    _ASKED.replace(
+        "@FIND",
+        """  stat -c %u . >/dev/null && {
+    find "./$top" -exec sh -c "$high" "$nonce" {} + || [ "$?" = 1 ]
+  }""",
+    ),
+)
+_HIGH = r"""
+case $(stat -c %u:%g "$@") in
+  *[0-9][0-9][0-9][0-9][0-9][0-9][0-9][0-9]*) stat -c "$0 %f %u:%g %n" "$@" ;;
+esac
+printf '%s \n' "$0"
+"""
+
+OWNERS = b"owners\n"
+"""The line that asks the source who owns what it has sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,6 +492,7 @@ def send(
     xattrs: bool = False,
     holes: bool = False,
     packed: str = "",
+    owners: bool = False,
 ) -> str:
     """Write the source's archive to stdout, then the trailer, then wait for a line on stdin.
 
@@ -475,6 +505,9 @@ def send(
     the shell say which files and directories have a time since it began, or a little before, and a
     second one lets it end.
 
+    Where tar says high owners wrong, a first line on stdin that is :data:`OWNERS` lets the shell
+    say before that which names have such; another line lets it go on.
+
     :param gnu: whether ``tar`` there is GNU tar, which takes backslashes in names for escapes.
     :param follow: whether symbolic links are archived as what they lead to.
     :param apart: whether each name of a file is archived as a file of its own; GNU tar alone can.
@@ -482,6 +515,7 @@ def send(
     :param xattrs: whether extended attributes are archived, by GNU tar and bsdtar.
     :param holes: whether GNU tar says where files have holes; bsdtar does so unasked.
     :param packed: one of :data:`PACKERS`, which compresses archive and trailer; empty: none does.
+    :param owners: whether it may be asked for high owners; not of GNU tar.
     """
     top = operand(source.top)
     facts = f"nonce={nonce}\ndirectory={quote(source.directory)}\ntop={quote(top)}"
@@ -493,15 +527,24 @@ def send(
         more += " --sparse"
     if xattrs and gnu:  # bsdtar does so unasked
         more += " --xattrs --xattrs-include='user.*'"
-    began, changed = ("", "") if gnu else ("began=$(date +%s)\n", _CHANGED)
+    began, asked = ("", "") if gnu else ("began=$(date +%s)\n", _asked(owners, follow))
     told, steps, read = _reads(some, "{}\n" if packed else _BUSY)
     read = read.replace("--numeric-owner", "--numeric-owner" + more)
     if packed:
         read = _PACKED_STREAM.replace("@READ\n", read).replace("@PACKER", PACKERS[packed])
     else:
         read += _TRAILER
-    end = (_following(changed) if follow else changed) + 'exit "$rc"\n'
-    return facts + told + _SEND + began + steps + read + end
+    return facts + told + _SEND + began + steps + read + asked + 'exit "$rc"\n'
+
+
+def _asked(owners: bool, follow: bool) -> str:
+    """Return what a source does that is asked for more than its archive."""
+    find = _following if follow else str
+    if not owners:
+        return _OFFSPRING + find(_CHANGED)
+    # The last command has waited for the watcher, which says what line it has heard.
+    told = f"owners=$?\nhigh={quote(find(_HIGH).encode())}"
+    return told + _OFFSPRING + find(_OWNERS + _CHANGED)
 
 
 def operand(top: bytes) -> bytes:

@@ -366,6 +366,39 @@ def test_an_owner_that_cannot_be_given_is_an_error(ends: Ends, user: TestPod) ->
     assert user.names("/tmp/copy") == []
 
 
+HIGH = """
+    mkdir -p /data/high/secret; cd /data/high
+    echo a >fits; chown 16777215:16777215 fits
+    echo b >secret/root; chown 16777216:0 secret/root
+"""
+"""What busybox' tar would give to root."""
+
+
+@pytest.mark.usefixtures("user")
+def test_an_owner_that_busybox_cannot_say_is_never_another(ends: Ends) -> None:
+    """The other tars say it; and where nobody is given anything it does not matter."""
+    ends.source.sh(HIGH)
+    result = ends.copy(what="high")
+    if ends.tar == "busybox":
+        words = ("'high/secret/root' belongs to 16777216:0", "--no-preserve=ownership")
+        result.failed(1, *words, f"{ends.target.name}:/srv was not changed")
+        assert ends.target.names("/srv") == []
+    else:
+        result.complete()
+        assert ends.came("high").entries == ends.sent("high").entries
+    into = "user-0:/tmp/copy"
+    ends.cluster.copy(ends.version, f"{ends.source.name}:/data/high", into).complete()
+    for options in (
+        ("--no-preserve=ownership",),
+        ("--chown=1:2",),
+        ("--exclude=secret",),
+        ("--exclude=secret", "--update"),
+    ):
+        ends.copy(*options, what="high").complete()
+    ends.copy(what="high/fits").complete()
+    assert ends.target.sh("stat -c %u:%g /srv/fits").strip() == b"16777215:16777215"
+
+
 # --- other directions, and other tries ---------------------------------------------------------
 
 

@@ -13,10 +13,12 @@ from kubectl_podcp import plan as plans
 from kubectl_podcp.archive.headers import DIRECTORY, REGULAR, Member, encode
 from kubectl_podcp.archive.safety import Refused
 from kubectl_podcp.attempt import Attempt
-from kubectl_podcp.errors import DestinationRefused
+from kubectl_podcp.errors import DestinationRefused, SourceError
+from kubectl_podcp.fidelity import KEPT, OWNERSHIP
 from kubectl_podcp.paths import Kind, Placement, SourceFacts, TargetFacts
 from kubectl_podcp.plan import Plan
-from kubectl_podcp.remote import probe
+from kubectl_podcp.remainder import Part, remainder
+from kubectl_podcp.remote import listing, probe
 from kubectl_podcp.report import Tally
 from kubectl_podcp.request import CopyRequest, Options
 from kubectl_podcp.tries import Tries
@@ -24,11 +26,11 @@ from kubectl_podcp.tries import Tries
 NONCE = "0123456789abcdef" * 2
 
 
-def tries(pod: str, **options: Any) -> Tries:
-    """Return tries at a copy of /data to a Pod."""
+def tries(pod: str, tar: probe.Tar = probe.Tar.GNU, **options: Any) -> Tries:
+    """Return tries at a copy of /data to a Pod, where ``tar`` reads it."""
     request = CopyRequest.of("src:/data", f"{pod}:/srv", Options(**options))
     source, target = (_end(each) for each in ("src", pod))
-    found = probe.Source(SourceFacts(b"/", b"data", Kind.DIRECTORY), probe.Tar.GNU)
+    found = probe.Source(SourceFacts(b"/", b"data", Kind.DIRECTORY), tar)
     facts = TargetFacts(b"/srv", b"data", Kind.MISSING, Kind.MISSING, writable=True)
     there = probe.Target(facts, probe.Tar.GNU, fullblock=True)
     clusters: Any = (None, None)
@@ -112,3 +114,122 @@ def test_names_are_held_only_while_a_destination_may_need_them() -> None:
     first._forget_spellings()
     first._spell(b"data/A")
     assert first._spellings.clash is None
+
+
+# --- owners ------------------------------------------------------------------------------------
+
+BUSYBOX = probe.Tar.BUSYBOX
+HIGH = 1_000_650_000
+
+
+class Given:
+    """A sink that is only given up.
+
+    :ivar error: why.
+    """
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+
+    @property
+    def lives(self) -> bool:
+        return self.error is None
+
+    def fail(self, error: BaseException) -> None:
+        self.error = error
+
+
+def open_to(attempt: Attempt) -> Given:
+    """Let an attempt have a destination's session."""
+    sink: Any = Given()
+    attempt._sink = sink
+    assert isinstance(sink, Given)
+    return sink
+
+
+def tells(attempt: Attempt, *names: str, uid: int = HIGH, code: int = 0) -> None:
+    """Let the source's shell say that a user owns ``names``, where it is asked."""
+    hears = attempt._hears_owners()
+    assert hears is not None
+    nonce = attempt._nonce
+    said = "".join(f"{nonce} 81a4 {uid}:0 ./data/{name}\n" for name in names)
+    assert hears(said.encode()) is False
+    assert hears(f"{nonce} end {code}\n".encode()) is True
+
+
+def test_an_owner_that_busybox_says_wrong_is_refused_where_owners_are_given() -> None:
+    """Others own all that they get, whoever owned it."""
+    gives, does_not, late = in_company(*(tries(f"web-{n}", BUSYBOX).first() for n in range(3)))
+    sinks = [open_to(each) for each in (gives, does_not, late)]
+    gives._on_ready(None, True)
+    does_not._on_ready((1000, 1000), True)
+    tells(gives, "file")
+    assert isinstance(sinks[0].error, SourceError)
+    assert f"'data/file' belongs to {HIGH}:0" in sinks[0].error.happened
+    assert (sinks[1].error, sinks[2].error) == (None, None)
+    with pytest.raises(SourceError, match="'data/file' belongs to"):
+        late._on_ready(None, True)
+
+
+def test_where_no_destination_gives_owners_nobody_asks_for_them() -> None:
+    first, second = in_company(tries("web-0", BUSYBOX).first(), tries("web-1", BUSYBOX).first())
+    for each in (first, second):
+        assert first._hears_owners() is not None
+        each._on_ready((1000, 1000), True)
+    assert first._hears_owners() is None
+
+
+def test_an_owner_that_is_not_known_is_refused_as_well() -> None:
+    attempt = tries("web-0", BUSYBOX).first()
+    sink = open_to(attempt)
+    attempt._on_ready(None, True)
+    tells(attempt, code=1)
+    assert isinstance(sink.error, SourceError)
+    assert "could not be found out" in sink.error.happened
+
+
+@pytest.mark.parametrize(
+    ("tar", "options", "is_asked"),
+    [
+        (BUSYBOX, {}, True),
+        (BUSYBOX, {"chown": (None, 5)}, True),
+        (BUSYBOX, {"chown": (5, 5)}, False),
+        (BUSYBOX, {"preserve": KEPT - {OWNERSHIP}}, False),
+        (probe.Tar.TOYBOX, {}, False),
+        (probe.Tar.BSDTAR, {}, False),
+        (probe.Tar.GNU, {}, False),
+    ],
+)
+def test_it_is_asked_where_busybox_says_what_somebody_goes_by(
+    tar: probe.Tar, options: dict[str, Any], is_asked: bool
+) -> None:
+    attempt = tries("web-0", tar, **options).first()
+    assert (attempt._hears_owners() is not None) == is_asked
+    assert ("owners=$?" in attempt.source_script(NONCE)) == is_asked
+
+
+def test_the_owner_of_what_is_not_sent_does_not_matter() -> None:
+    """Neither of what is not wanted, nor of what is there, nor of the part that is listed."""
+    listed = listing.parse(
+        b"".join(
+            b"%b 81a4 9 8 5 %d:0 1 0 0 0 ./data/%b\n" % (NONCE.encode(), HIGH, name)
+            for name in (b"whole", b"current", b"part", b"other")
+        )
+        + b"\npodcp-%b listed 0 names\n" % NONCE.encode(),
+        NONCE,
+    )
+    assert listed is not None
+    left = remainder(
+        listed,
+        whole=frozenset({b"data/whole"}),
+        current=frozenset({b"data/current"}),
+        part=Part(b"data/part", 5),
+    )
+    of_one = tries("web-0", BUSYBOX, exclude=("secret",))
+    attempt = Attempt(of_one._plan, of_one._new_staging(kept=False), Tally(), left)
+    sink = open_to(attempt)
+    attempt._on_ready(None, True)
+    tells(attempt, "whole", "current", "part", "secret", "secret/file")
+    assert sink.error is None
+    tells(attempt, "other")
+    assert isinstance(sink.error, SourceError)

@@ -52,6 +52,7 @@ ARROWS = {
     "items": "archive errors",
     "document": "errors report",
     "changes": "archive errors",
+    "owners": "errors",
     "remainder": "archive errors remote",
     "resume": "archive remainder remote",
     "update": "archive fidelity remote",
@@ -64,8 +65,8 @@ ARROWS = {
     "digest": "ends errors exec paths remainder remote sink",
     "compare": "digest ends errors paths plan remote update",
     "verify": "archive digest errors plan remainder remote report",
-    "attempt": "archive bandwidth changes compression ends errors exec fidelity modes plan relay "
-    "remainder remote report selection sink verify",
+    "attempt": "archive bandwidth changes compression ends errors exec fidelity modes owners plan "
+    "relay remainder remote report selection sink verify",
     "streaming": "archive attempt cluster ends errors exec fidelity packing paths plan "
     "relay remote request sink standard",
     "rehearsal": "attempt ends errors exec paths plan",
@@ -121,7 +122,7 @@ PURE = (
     "exec.refusals archive.headers archive.tape archive.sparse archive.members archive.safety "
     "archive.seen "
     "archive.follower archive.splice remote.scripts remote.feed remote.listing remote.digests "
-    "remote.probe changes remainder resume update archive.wrapping archive.contents "
+    "remote.probe changes owners remainder resume update archive.wrapping archive.contents "
     "archive.rewriting archive.spelling remote.circles"
 )
 """They decide and do nothing: bytes and facts in, bytes and facts out."""

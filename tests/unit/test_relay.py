@@ -29,6 +29,7 @@ from kubectl_podcp.errors import (
     NotAcknowledged,
     PodcpError,
     ServerError,
+    SourceError,
     SourceFailed,
     SourceKilled,
     UnsafeMember,
@@ -43,7 +44,7 @@ from kubectl_podcp.exec.channels import (
     StreamClosed,
 )
 from kubectl_podcp.exec.stream import Aborted
-from kubectl_podcp.relay import BATCH, Batch, Filter, Outcome, Relay
+from kubectl_podcp.relay import BATCH, Batch, Filter, Hears, Outcome, Relay
 from kubectl_podcp.remote.feed import MESSAGE, ChunkedFeed, PlainFeed
 from kubectl_podcp.remote.scripts import CHUNK_BLOCK
 from kubectl_podcp.sink import (
@@ -98,7 +99,8 @@ class Copy:
         filter_stdout: Filter = passed_on,
         end_of_source: Callable[[], None] = cut,
         stall_timeout: float | None = None,
-        epilogue: Callable[[bytes], bool] | None = None,
+        owners: Hears | None = None,
+        epilogue: Hears | None = None,
         ending: Ending | None = None,
         bucket: Bucket | None = None,
         on_ready: Callable[[tuple[int, int] | None, bool], None] = lambda *_: None,
@@ -130,6 +132,7 @@ class Copy:
             end_of_source=end_of_source,
             stall_timeout=stall_timeout,
             reserve=reserve,
+            owners=lambda: owners,
             epilogue=epilogue,
         )
 
@@ -255,6 +258,59 @@ def test_a_source_that_has_more_to_say_is_asked_and_then_released() -> None:
     copy.source.say(SUCCESS, END)
     assert isinstance(running.result(), Outcome)
     assert heard == [b"more", b"end"]
+
+
+def test_who_owns_what_came_is_known_before_it_counts() -> None:
+    """No destination has its marker before; what else the source has to say comes after."""
+    heard: list[bytes] = []
+
+    def owners(data: bytes) -> bool:
+        heard.append(data)
+        assert not copy.sink.marker_sent
+        return data == b"end"
+
+    copy = Copy(owners=owners, epilogue=lambda data: data == b"changed")
+    running = copy.start()
+    copy.destination.say(READY)
+    copy.source.say(PIECE, trailer(0))
+    copy.source.wait_for(lambda it: it.sent == [b"owners\n"])
+    copy.source.say(Stdout(b"more"))
+    copy.destination.wait_for(lambda it: len(it.input) == len(b"plain\n") + 512)
+    copy.source.say(Stdout(b"end"))
+    copy.wait_for_the_marker()
+    copy.source.wait_for(lambda it: it.sent == [b"owners\n", b"\n"])
+    copy.source.say(Stdout(b"changed"))
+    copy.source.wait_for(lambda it: it.sent == [b"owners\n", b"\n", b"\n"])
+    copy.source.say(SUCCESS, END)
+    copy.destination.say(ack(), SUCCESS, END)
+    assert isinstance(running.result(), Outcome)
+    assert heard == [b"more", b"end"]
+
+
+@pytest.mark.parametrize("last", [[SUCCESS, END], []], ids=["ends", "stalls"])
+def test_without_knowing_who_owns_what_came_nothing_counts(last: list[Status | Closed]) -> None:
+    copy = Copy(owners=lambda _: False, stall_timeout=60)
+    copy.source.say(PIECE, trailer(0), Stdout(b"more"), *last)  # then it is silent for so long
+    copy.destination.say(READY)
+    error = copy.fail()
+    assert isinstance(error, IncompleteArchive)
+    assert "who owns what is in it" in error.happened
+    assert not copy.sink.marker_sent
+
+
+def test_a_destination_that_must_not_have_an_owner_gets_no_marker() -> None:
+    """It is given up as soon as that is known."""
+    refused = SourceError("'data/file' belongs to 1000650000:0")
+
+    def owners(data: bytes) -> bool:
+        copy.sink.fail(refused)
+        return data == b"end"
+
+    copy = Copy(owners=owners)
+    copy.source.say(PIECE, trailer(0), Stdout(b"end"))
+    copy.destination.say(READY)
+    assert copy.fail() is refused
+    assert not copy.sink.marker_sent
 
 
 @pytest.mark.parametrize("last", [[SUCCESS, END], []], ids=["ends", "stalls"])

@@ -1,0 +1,106 @@
+"""What a source has whose owner its tar cannot say, where that says another one in its place.
+
+In goes what the source's shell says behind its archive: names, and who owns them. Out comes the
+first one whose owner passed as somebody else's. No I/O, raises nothing. The relay's source reader's
+alone. One name is held, and nothing of the others.
+
+A header has seven or eight octal digits for an owner. What does not fit is written in another form
+by all tars but busybox', which leaves the first digits off and ends with 0: 16,777,216 becomes 0.
+OpenShift gives each namespace users from 1,000,000,000 on.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kubectl_podcp.errors import SourceError, printable
+
+MOST = 8**8 - 1
+"""The highest user or group that busybox' tar can say."""
+
+LONGEST = 64 * 1024
+"""Bytes of a record, whose name has some 4,096; what is longer is nothing that we asked for."""
+
+_RECORD = re.compile(rb"([0-9a-f]{1,8}) (\d{1,10}):(\d{1,10}) (?:\./)+(.+)\n", re.DOTALL)
+_END = re.compile(rb"end (\d{1,3})\n")
+_ADVICE = "copy with --no-preserve=ownership or --chown, or use GNU tar at the source"
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """A name, and the numbers of its user and group."""
+
+    name: bytes
+    uid: int
+    gid: int
+
+
+class Owners:
+    """One attempt's.
+
+    :param given: user and group that all of the copy gets; None for what stays as it is.
+    :param passes: whether what has this name, and this type and mode (``st_mode``), is sent.
+    :ivar known: whether the source's shell could tell, and told to the end.
+    :ivar lost: the first name whose owner passed as somebody else's; None where there is none.
+    """
+
+    def __init__(
+        self,
+        nonce: str,
+        given: tuple[int | None, int | None],
+        passes: Callable[[bytes, int], bool],
+    ) -> None:
+        self.known = False
+        self.lost: Owned | None = None
+        self._given = given
+        self._passes = passes
+        self._mark = nonce.encode("ascii") + b" "
+        self._rest = b""
+
+    def hear(self, data: bytes) -> bool:
+        """Take the next piece of what the source's shell says; return whether it was the last."""
+        *records, self._rest = (self._rest + data).split(self._mark)
+        for record in records:
+            match = _RECORD.fullmatch(record)
+            if match is not None and self.lost is None:
+                owned = Owned(match[4], int(match[2]), int(match[3]))
+                if self._is_lost(owned) and self._passes(owned.name, int(match[1], 16)):
+                    self.lost = owned
+        if len(self._rest) > LONGEST:
+            return True
+        end = _END.fullmatch(self._rest)
+        self.known = end is not None and int(end[1]) == 0
+        return end is not None
+
+    def _is_lost(self, owned: Owned) -> bool:
+        numbers = zip(self._given, (owned.uid, owned.gid), strict=True)
+        return any(given is None and number > MOST for given, number in numbers)
+
+    def error(self) -> SourceError | None:
+        """Return why a destination that gives owners must not have the copy; None: it may."""
+        if self.lost is not None:
+            owned = self.lost
+            return SourceError(
+                f"'{printable(owned.name)}' belongs to {owned.uid}:{owned.gid}, and the source's "
+                f"tar, busybox', says another owner, for it knows none above {MOST:,}",
+                advice=_ADVICE,
+            )
+        if self.known:
+            return None
+        return SourceError(
+            f"the source's tar, busybox', knows no owner above {MOST:,}, and whether there are any "
+            "could not be found out",
+            advice=f"see whether there are find and stat beside it; or {_ADVICE}",
+        )
+
+
+def is_left_out(mode: int, *, devices: bool) -> bool:
+    """Whether what has this type and mode is never sent: a socket, or a device.
+
+    :param devices: whether devices are.
+    """
+    is_device = stat.S_ISBLK(mode) or stat.S_ISCHR(mode)
+    return stat.S_ISSOCK(mode) or (is_device and not devices)
