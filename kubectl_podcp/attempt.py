@@ -121,6 +121,7 @@ class Attempt:
         self._user: tuple[int, int] | None = None  # who owns all, where owners cannot be given
         self._gives: bool | None = None  # whether owners are given there, once that is known
         self._wrong_owner: PodcpError | None = None  # why they must not be
+        self._last_owner: tuple[int, int] | None = None  # that was looked for at all destinations
         self._ledger = ledger
         self._unseen = unseen
         self._rewriting = plan.rewriting
@@ -562,6 +563,7 @@ class Attempt:
             tally.watcher.add(self._rewriting.member(whole))
         if isinstance(item, Member):
             self._spell(item.name)
+            self._check_owner(item)
             if item.xattrs and self._any_has(probe.Tar.BSDTAR):
                 self._note_names(item)
             tally.add(item)
@@ -583,6 +585,23 @@ class Attempt:
             for each in self._all:
                 if each._has_case is False and each._sink is not None and each._sink.lives:
                     each._sink.fail(each._one_name(self._spellings))
+
+    def _check_owner(self, item: Member) -> None:
+        """Give up each destination where the owner of a member is nobody."""
+        owner = self._rewriting.owner_of((item.uid, item.gid))
+        if owner == self._last_owner:
+            return
+        self._last_owner = owner
+        for each in self._all:
+            if each._wrong_owner is None and not each._plan.there.has_owner(*owner):
+                each._refuse_owner(each._nobody(item.name, owner))
+
+    def _nobody(self, name: bytes, owner: tuple[int, int]) -> DestinationRefused:
+        return DestinationRefused(
+            f"'{printable(name)}' would belong to {owner[0]}:{owner[1]}, who is nobody "
+            f"{self._plan.request.destination.where}: its user namespace has no such number",
+            advice="choose an owner with --chown, or copy with --no-preserve=ownership",
+        )
 
     def _forget_spellings(self) -> None:
         """Hold no names any more, unless one of the destinations may need them."""

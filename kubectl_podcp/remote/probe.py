@@ -68,6 +68,8 @@ class Target:
     :ivar umask: of our user there.
     :ivar unpackers: which commands of :data:`scripts.UNPACKERS` undo which compression, where that
         was asked.
+    :ivar uids: numbers that are users there; empty where nobody tells, or all are.
+    :ivar gids: the same for groups.
     """
 
     facts: TargetFacts
@@ -78,6 +80,13 @@ class Target:
     mounts: tuple[bytes, ...] = ()
     umask: int = 0o022
     unpackers: Mapping[str, str] = field(default_factory=dict)
+    uids: tuple[range, ...] = ()
+    gids: tuple[range, ...] = ()
+
+    def has_owner(self, uid: int, gid: int) -> bool:
+        """Whether both are somebody there, as far as is known."""
+        pairs = ((uid, self.uids), (gid, self.gids))
+        return all(not ids or any(number in each for each in ids) for number, ids in pairs)
 
 
 MADE = frozenset(
@@ -193,7 +202,22 @@ def target(output: bytes, path: Path) -> Target:
         tuple(map(_unescaped, facts.get("mounts", b"").splitlines())),
         int(umask, 8) if re.fullmatch(rb"[0-7]{1,4}", umask) else 0o022,
         _unpackers(facts),
+        _ids(facts, "uids"),
+        _ids(facts, "gids"),
     )
+
+
+def _ids(facts: dict[str, bytes], key: str) -> tuple[range, ...]:
+    """Return the numbers that a user namespace has (user_namespaces(7)); empty where nobody says
+    it: each line has the first one, what that is outside, and how many there are."""
+    lines = [line.split() for line in facts.get(key, b"").splitlines()]
+    if not all(len(line) == 3 and all(map(_is_id, line)) for line in lines):
+        return ()
+    return tuple(range(int(first), int(first) + int(count)) for first, _, count in lines)
+
+
+def _is_id(word: bytes) -> bool:
+    return re.fullmatch(rb"[0-9]{1,10}", word) is not None
 
 
 def _kind(facts: dict[str, bytes], key: str) -> Kind:

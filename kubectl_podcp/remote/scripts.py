@@ -195,6 +195,8 @@ fact umask "$(umask)"
 fact leftovers "$(cd -- "$PWD/$n" 2>/dev/null; echo .podcp-*) $(echo .podcp-*)"
 fact mounts "$(while read -r _ _ _ _ m _; do printf '%s\n' "$m"; done </proc/self/mountinfo)" \
   2>/dev/null
+fact uids "$(cat /proc/self/uid_map 2>/dev/null)"
+fact gids "$(cat /proc/self/gid_map 2>/dev/null)"
 exit 0
 """
 
@@ -324,7 +326,7 @@ busy= watcher=
 trap '[ -z "$busy$watcher" ] || kill -9 ${busy:+$!} $watcher; exit 143' TERM
 watch() {
   ( read -r release <&3 || { kill $$; sleep 1; kill -9 $$; }
-    [ "$release" = owners ] ) >/dev/null 2>&1 &
+    [ "$release" != owners ] ) >/dev/null 2>&1 &
   watcher=$!
 }
 """
@@ -428,7 +430,7 @@ _CHANGED = _ASKED.replace(
 # Of some hundreds of names all are said where one has an owner of eight digits: whoever listens
 # knows which are too high, and which are sent. busybox' find knows no owners above a number. It
 # ends with 1 where a directory is gone by now. An empty record each time says that it goes on.
-_OWNERS = """if [ "$owners" = 0 ]; then
+_OWNERS = """if [ "$owners" = 1 ]; then
 @ASKED
 fi
 """.replace(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests import mapped
 from tests.end_to_end.conftest import ClusterUnderTest
 from tests.end_to_end.pods import ThisMachine, wait_until
 
@@ -76,6 +79,35 @@ def test_what_does_not_exist_or_does_not_fit(cluster: ClusterUnderTest, tmp_path
     assert HERE.names(str(tmp_path)) == ["file"]
     assert (tmp_path / "file").read_text() == "old"
     assert pod.names("/srv") == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may map so many users")
+@pytest.mark.parametrize("tar", ["tar", "busybox"])
+def test_an_owner_who_is_nobody_here_is_never_another(
+    cluster: ClusterUnderTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tar: str
+) -> None:
+    """As root of a user namespace, where busybox' tar gives to root what it cannot give away."""
+    tools, here = tmp_path / "tools", tmp_path / "here"
+    for directory in (tools, here):
+        directory.mkdir()
+    (tools / "tar").symlink_to(shutil.which(tar) or "")
+    monkeypatch.setenv("PATH", str(tools), prepend=os.pathsep)
+    pod = cluster.pod("gnu-0")
+    pod.fresh("/data/tree")
+    pod.sh("cd /data/tree; echo a >a; chown 65535:65535 a; echo b >b; chown 100000 b")
+    inside = replace(cluster, command=(*mapped.COMMAND, *cluster.command))
+    done = inside.copy("v5", "gnu-0:/data/tree", str(here))
+    done.failed(1, "'tree/b' would belong to 100000:0, who is nobody on this machine")
+    assert f"{here} was not changed" in done.stderr
+    assert HERE.names(str(here)) == []
+    for option, owner in (
+        ("--chown=5:6", {(5, 6)}),
+        ("--no-preserve=ownership", {(0, 0)}),
+        ("--exclude=b", {(65535, 65535)}),
+    ):
+        inside.copy("v5", option, "gnu-0:/data/tree/", f"{here}/{option}").complete()
+        files = [path.stat() for path in (here / option).iterdir()]
+        assert {(each.st_uid, each.st_gid) for each in files} == owner
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

@@ -233,3 +233,65 @@ def test_the_owner_of_what_is_not_sent_does_not_matter() -> None:
     assert sink.error is None
     tells(attempt, "other")
     assert isinstance(sink.error, SourceError)
+
+
+def mapped(attempt: Attempt) -> Attempt:
+    """Let the destination be a user namespace of so many ids as Kubernetes gives."""
+    there = replace(attempt._plan.there, uids=(range(65536),), gids=(range(65536),))
+    attempt._plan = replace(attempt._plan, there=there)
+    return attempt
+
+
+def passes(attempt: Attempt, *owners: tuple[int, int]) -> None:
+    """Let files of these owners pass, until the destination is given up."""
+    for uid, gid in owners:
+        attempt._count(Member(b"data/%d" % uid, REGULAR, 0, 0o644, uid, gid, 0))
+
+
+def test_an_owner_who_is_nobody_at_the_destination_is_refused() -> None:
+    """There alone, and as soon as the first one's header comes."""
+    first, second = in_company(tries("web-0").first(), mapped(tries("web-1").first()))
+    sinks = [open_to(each) for each in (first, second)]
+    for each in (first, second):
+        each._on_ready(None, True)
+    passes(first, (0, 0), (65535, 65535))
+    assert sinks[1].error is None
+    passes(first, (65536, 0), (100000, 0))
+    assert isinstance(sinks[1].error, DestinationRefused)
+    assert "'data/65536' would belong to 65536:0, who is nobody in web-1" in sinks[1].error.happened
+    assert "--chown" in sinks[1].error.advice
+    assert sinks[0].error is None
+
+
+def test_it_is_refused_where_the_destination_is_ready_later() -> None:
+    attempt = mapped(tries("web-0").first())
+    passes(attempt, (0, 70000))
+    with pytest.raises(DestinationRefused, match="0:70000, who is nobody in web-0"):
+        attempt._on_ready(None, True)
+
+
+def test_who_is_nobody_does_not_matter_where_nobody_is_given_anything() -> None:
+    attempt = mapped(tries("web-0").first())
+    sink = open_to(attempt)
+    passes(attempt, (70000, 0))
+    attempt._on_ready((1000, 1000), True)
+    passes(attempt, (70001, 0))
+    assert sink.error is None
+
+
+@pytest.mark.parametrize(
+    ("options", "is_refused"),
+    [
+        ({}, True),
+        ({"chown": (5, 5)}, False),
+        ({"chown": (5, None)}, True),
+        ({"chown": (70000, 5)}, True),
+        ({"preserve": KEPT - {OWNERSHIP}}, False),
+    ],
+)
+def test_the_owner_counts_as_it_goes_on(options: dict[str, Any], is_refused: bool) -> None:
+    attempt = mapped(tries("web-0", **options).first())
+    sink = open_to(attempt)
+    attempt._on_ready(None, True)
+    passes(attempt, (70000, 70000))
+    assert (sink.error is not None) == is_refused

@@ -28,7 +28,7 @@ from kubectl_podcp.paths import Kind, Placement, PodPath, SourceFacts, TargetFac
 from kubectl_podcp.remote import listing, probe, scripts
 from kubectl_podcp.remote.feed import ChunkedFeed, ExactFeed, Feed, PlainFeed
 from kubectl_podcp.remote.scripts import Staging
-from tests import userlands
+from tests import mapped, userlands
 from tests.unit.shell import Shell
 from tests.unit.tar_blocks import header, long_name
 
@@ -307,6 +307,46 @@ def test_what_the_kernel_makes_is_seen_in_a_tree(tmp_path: Path) -> None:
     argv = ["unshare", "-rmpf", "sh", "-c", script, "sh", scripts.probe_source(bytes(tree))]
     said = subprocess.run(argv, capture_output=True, check=True).stdout
     assert probe.source(said, PATH).made == (bytes(tree / "pro c"),)
+
+
+def test_the_target_says_who_is_nobody_there(shell: Shell) -> None:
+    """As root of a user namespace, which a Pod with ``hostUsers: false`` has."""
+    script = scripts.probe_target(b"/srv", b"x")
+    with shell.proc():
+        argv = [*mapped.COMMAND, *shell.command(script)]
+        said = subprocess.run(argv, capture_output=True, check=True).stdout
+        there = probe.target(said, PATH)
+        assert (there.uids, there.gids) == ((range(mapped.IDS),), (range(mapped.IDS),))
+        assert there.has_owner(mapped.IDS - 1, mapped.IDS - 1)
+        assert not there.has_owner(mapped.IDS, 0)
+        assert not there.has_owner(0, mapped.IDS)
+        outside = probe.target(shell.run(script).stdout, PATH)
+        assert outside.has_owner(2**32 - 2, 2**32 - 2)
+
+
+def test_without_a_map_everybody_may_be_somebody(shell: Shell) -> None:
+    said = shell.run(scripts.probe_target(b"/srv", b"x"))
+    assert b"_map" not in said.stderr
+    there = probe.target(said.stdout, PATH)
+    assert (there.uids, there.gids) == ((), ())
+    assert there.has_owner(2**32 - 2, 2**32 - 2)
+
+
+@pytest.mark.parametrize(
+    ("said", "ids"),
+    [
+        (b"         0     100000      65536\n", (range(65536),)),
+        (b"0 1000 1\n1 100000 65535", (range(1), range(1, 65536))),
+        (b"", ()),
+        (b"0 0", ()),
+        (b"0 0 65536\nsomething else", ()),
+        (b"0 0 " + b"9" * 5000, ()),
+        (b"0 0 -1", ()),
+    ],
+)
+def test_what_is_no_map_says_nothing(said: bytes, ids: tuple[range, ...]) -> None:
+    there = probe.target(b"tar=tar (GNU tar) 1.34\0kind=missing\0uids=%b\0" % said, PATH)
+    assert (there.uids, there.gids) == (ids, ())
 
 
 def test_the_target_probe(shell: Shell) -> None:
