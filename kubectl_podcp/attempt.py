@@ -42,7 +42,7 @@ from kubectl_podcp.fidelity import (
     XATTR_OR_NOTHING,
 )
 from kubectl_podcp.modes import SETID
-from kubectl_podcp.owners import Owners, is_left_out
+from kubectl_podcp.owners import HIGHEST, Owners, is_left_out
 from kubectl_podcp.plan import PROBE_TIMEOUT, Plan
 from kubectl_podcp.relay import Filter, Hears, Outcome, Relay
 from kubectl_podcp.remainder import Remainder
@@ -587,21 +587,38 @@ class Attempt:
                     each._sink.fail(each._one_name(self._spellings))
 
     def _check_owner(self, item: Member) -> None:
-        """Give up each destination where the owner of a member is nobody."""
+        """Give up each destination where a member's owner is nobody, or would become another."""
         owner = self._rewriting.owner_of((item.uid, item.gid))
-        if owner == self._last_owner:
+        if owner == self._last_owner and max(owner) <= HIGHEST:
             return
         self._last_owner = owner
         for each in self._all:
-            if each._wrong_owner is None and not each._plan.there.has_owner(*owner):
-                each._refuse_owner(each._nobody(item.name, owner))
+            if each._wrong_owner is None:
+                each._check_owner_there(item.name, owner)
 
-    def _nobody(self, name: bytes, owner: tuple[int, int]) -> DestinationRefused:
-        return DestinationRefused(
-            f"'{printable(name)}' would belong to {owner[0]}:{owner[1]}, who is nobody "
-            f"{self._plan.request.destination.where}: its user namespace has no such number",
-            advice="choose an owner with --chown, or copy with --no-preserve=ownership",
-        )
+    def _check_owner_there(self, name: bytes, owner: tuple[int, int]) -> None:
+        said = f"'{printable(name)}' would belong to {owner[0]}:{owner[1]}, "
+        where, advice = self._plan.request.destination.where, ""
+        mount = self._mount_around(name) if max(owner) > HIGHEST else None
+        if not self._plan.there.has_owner(*owner):
+            said += f"who is nobody {where}: its user namespace has no such number"
+        elif mount is not None and self._plan.there.tar is probe.Tar.BUSYBOX:
+            said += (
+                f"and the tar {where}, busybox', which takes it over to what is mounted at "
+                f"{printable(mount)}, would say another owner, for it knows none above "
+                f"{HIGHEST:,}"
+            )
+            advice = "copy what belongs there by itself, "
+        else:
+            return
+        advice += "choose an owner with --chown, or copy with --no-preserve=ownership"
+        self._refuse_owner(DestinationRefused(said, advice=advice))
+
+    def _mount_around(self, name: bytes) -> bytes | None:
+        """Return where something is mounted below the target that a member comes to stand in."""
+        path = self._plan.placement.path.rstrip(b"/") + name[len(self._plan.found.facts.top) :]
+        mounts = (each for each in self._staging.mounts if path.startswith(each + b"/"))
+        return next(mounts, None)
 
     def _forget_spellings(self) -> None:
         """Hold no names any more, unless one of the destinations may need them."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from kubectl_podcp.errors import SourceError, printable
 
-MOST = 8**8 - 1
+HIGHEST = 8**8 - 1
 """The highest user or group that busybox' tar can say."""
 
 LONGEST = 64 * 1024
@@ -77,7 +77,7 @@ class Owners:
 
     def _is_lost(self, owned: Owned) -> bool:
         numbers = zip(self._given, (owned.uid, owned.gid), strict=True)
-        return any(given is None and number > MOST for given, number in numbers)
+        return any(given is None and number > HIGHEST for given, number in numbers)
 
     def error(self) -> SourceError | None:
         """Return why a destination that gives owners must not have the copy; None: it may."""
@@ -85,14 +85,14 @@ class Owners:
             owned = self.lost
             return SourceError(
                 f"'{printable(owned.name)}' belongs to {owned.uid}:{owned.gid}, and the source's "
-                f"tar, busybox', says another owner, for it knows none above {MOST:,}",
+                f"tar, busybox', says another owner, for it knows none above {HIGHEST:,}",
                 advice=_ADVICE,
             )
         if self.known:
             return None
         return SourceError(
-            f"the source's tar, busybox', knows no owner above {MOST:,}, and whether there are any "
-            "could not be found out",
+            f"the source's tar, busybox', knows no owner above {HIGHEST:,}, and whether there are "
+            "any could not be found out",
             advice=f"see whether there are find and stat beside it; or {_ADVICE}",
         )
 

@@ -46,3 +46,23 @@ def test_a_volume_that_is_full_keeps_its_file(
     done.failed(1, "could not be put in place", "some of the new files; each is whole")
     assert target.sh("cat /small/file; ls -A /small") == OLD + b"file\n"
     assert target.sh("ls -A / | grep podcp || :") == b""
+
+
+def test_an_owner_that_busybox_cannot_say_is_never_another(cluster: ClusterUnderTest) -> None:
+    """It takes files over by its tar; what is renamed has its owner."""
+    source, target = cluster.pod("gnu-0"), cluster.pod("busybox-1")
+    if not has_small_disk(target):
+        pytest.skip("this machine lets no Pod have a small file system")
+    source.fresh("/data")
+    source.sh(
+        "mkdir -p /data/root/small /data/root/srv; cd /data/root; echo a >small/high; "
+        "echo b >srv/high; chown 1000650000 small/high srv/high"
+    )
+    target.sh("rm -rf /small/* /small/.podcp-*")
+    done = cluster.copy("v5", "-c", "main", "gnu-0:/data/root/.", "busybox-1:/")
+    done.failed(1, "'root/small/high' would belong to 1000650000:0, and", "mounted at /small")
+    assert target.sh("ls -A /small") == b""
+    for what in ("small", "srv"):
+        copied = (f"gnu-0:/data/root/{what}/.", f"busybox-1:/{what}")
+        cluster.copy("v5", "-c", "main", *copied).complete()
+        assert target.sh(f"stat -c %u /{what}/high; rm /{what}/high") == b"1000650000\n"

@@ -295,3 +295,32 @@ def test_the_owner_counts_as_it_goes_on(options: dict[str, Any], is_refused: boo
     attempt._on_ready(None, True)
     passes(attempt, (70000, 70000))
     assert (sink.error is not None) == is_refused
+
+
+@pytest.mark.parametrize("target", [b"/srv", b"/"])
+@pytest.mark.parametrize("tar", [BUSYBOX, probe.Tar.GNU])
+def test_an_owner_that_busybox_would_lose_on_its_way_to_a_mount_is_refused(
+    tar: probe.Tar, target: bytes
+) -> None:
+    """There alone: what is renamed keeps its owner, as it was unpacked."""
+    of_one = tries("web-0")
+    placement = Placement(target, b"" if target == b"/" else b"data")
+    mount = placement.path.rstrip(b"/") + b"/volume"
+    there = replace(of_one._plan.there, tar=tar, mounts=(mount, b"/elsewhere"))
+    of_one._plan = replace(of_one._plan, there=there, placement=placement)
+    of_one._staging = of_one._new_staging(kept=False)
+    attempt = of_one.first()
+    sink = open_to(attempt)
+    attempt._on_ready(None, True)
+    for name, uid in ((b"data/file", HIGH), (b"data/volumes/file", HIGH), (b"data/volume", HIGH)):
+        attempt._count(Member(name, REGULAR, 0, 0o644, uid, 0, 0))
+    attempt._count(Member(b"data/volume/fits", REGULAR, 0, 0o644, 2**24 - 1, 0, 0))
+    assert sink.error is None
+    attempt._count(Member(b"data/other", REGULAR, 0, 0o644, HIGH, 0, 0))
+    attempt._count(Member(b"data/volume/file", REGULAR, 0, 0o644, HIGH, 0, 0))
+    if tar is BUSYBOX:
+        assert isinstance(sink.error, DestinationRefused)
+        assert f"'data/volume/file' would belong to {HIGH}:0, and" in sink.error.happened
+        assert f"mounted at {mount.decode()}, " in sink.error.happened
+    else:
+        assert sink.error is None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kubectl_podcp.owners import LONGEST, MOST, Owned, Owners, is_left_out
+from kubectl_podcp.owners import HIGHEST, LONGEST, Owned, Owners, is_left_out
 
 NONCE = "0123456789abcdef" * 2
 FILE = "81a4"
@@ -39,7 +39,12 @@ def heard(
 def test_the_first_owner_that_does_not_fit_is_named(step: int) -> None:
     """A name may hold a newline, and what looks like a record."""
     name = "t/a\nb 81a4 0:0 ./c\n"
-    records = (NOTHING, said("t", MOST, MOST), said(name, 1000650000, 7), said("t/z", MOST + 1))
+    records = (
+        NOTHING,
+        said("t", HIGHEST, HIGHEST),
+        said(name, 1000650000, 7),
+        said("t/z", HIGHEST + 1),
+    )
     owners = heard(*records, NOTHING, step=step)
     assert owners.known
     assert owners.lost == Owned(name.encode(), 1000650000, 7)
@@ -51,7 +56,7 @@ def test_the_first_owner_that_does_not_fit_is_named(step: int) -> None:
 
 
 def test_the_highest_owner_that_fits_is_none_of_them() -> None:
-    owners = heard(NOTHING, said("t", MOST, MOST))
+    owners = heard(NOTHING, said("t", HIGHEST, HIGHEST))
     assert (owners.known, owners.lost, owners.error()) == (True, None, None)
 
 
@@ -62,7 +67,7 @@ def test_the_highest_owner_that_fits_is_none_of_them() -> None:
 def test_an_owner_that_is_not_kept_does_not_matter(
     given: tuple[int | None, int | None], is_lost: bool
 ) -> None:
-    records = (said("t/u", MOST + 1), said("t/g", 0, MOST + 1))
+    records = (said("t/u", HIGHEST + 1), said("t/g", 0, HIGHEST + 1))
     assert (heard(*records, given=given).lost is not None) == is_lost
     for one, other in ((given, records[0]), (given[::-1], records[1])):
         assert (heard(other, given=one).lost is not None) == (given[0] is None)
@@ -75,8 +80,8 @@ def test_what_is_not_sent_does_not_matter() -> None:
         asked.append((name, mode))
         return name == b"t/b"
 
-    owners = heard(*(said(f"t/{name}", MOST + 1) for name in "abc"), passes=passes)
-    assert owners.lost == Owned(b"t/b", MOST + 1, 0)
+    owners = heard(*(said(f"t/{name}", HIGHEST + 1) for name in "abc"), passes=passes)
+    assert owners.lost == Owned(b"t/b", HIGHEST + 1, 0)
     assert asked == [(b"t/a", 0x81A4), (b"t/b", 0x81A4)]
 
 

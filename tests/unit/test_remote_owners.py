@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kubectl_podcp.changes import Changes
-from kubectl_podcp.owners import MOST, Owned, Owners
+from kubectl_podcp.owners import HIGHEST, Owned, Owners
 from kubectl_podcp.paths import Kind, SourceFacts
 from kubectl_podcp.remote import scripts
 from tests import userlands
@@ -92,16 +92,16 @@ def test_busybox_alone_says_another_owner_and_no_word(roots: dict[str, Shell]) -
     """That is why it is asked; where this fails for busybox, nobody needs to ask any more."""
     for name, shell in roots.items():
         owned(tree(shell) / "openshift", HIGH)
-        owned(shell.root / "data/t/root", MOST + 1)
-        owned(shell.root / "data/t/fits", MOST)
+        owned(shell.root / "data/t/root", HIGHEST + 1)
+        owned(shell.root / "data/t/fits", HIGHEST)
         done = shell.run("export LC_ALL=C; cd /data; tar cf - --numeric-owner t")
         assert (done.returncode, done.stderr) == (0, b"")
         with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
             came = {member.name: member.uid for member in tar if member.isreg()}
         lost = name == "busybox"
-        expected = {"openshift": HIGH, "root": MOST + 1, "fits": MOST}
+        expected = {"openshift": HIGH, "root": HIGHEST + 1, "fits": HIGHEST}
         if lost:
-            expected |= {"openshift": HIGH % (MOST + 1), "root": 0}
+            expected |= {"openshift": HIGH % (HIGHEST + 1), "root": 0}
         assert {each.removeprefix("t/"): uid for each, uid in came.items()} == expected
 
 
@@ -120,7 +120,7 @@ def test_a_high_owner_is_named(shell: Shell, follow: bool) -> None:
 
 
 def test_the_highest_owner_that_fits_is_not_refused(shell: Shell) -> None:
-    owned(tree(shell) / "file", MOST, MOST)
+    owned(tree(shell) / "file", HIGHEST, HIGHEST)
     heard = Heard(shell, b"owners\n", b"\n", b"\n")
     assert b" 16777215:16777215 ./t/file\n" in heard.said
     assert heard.lost() is None
