@@ -705,12 +705,10 @@ class Attempt:
 
     def destination_script(self, nonce: str) -> str:
         """Return what ``sh`` is given at the destination."""
-        tar = self._plan.there.tar
         return scripts.receive(
             self._staging,
             nonce,
-            gnu=tar is probe.Tar.GNU,
-            lax=tar is probe.Tar.BUSYBOX,
+            gnu=self._plan.there.tar is probe.Tar.GNU,
             owners=OWNERSHIP in self._plan.request.preserve,
             unpacker=self._unpacker,
         )

@@ -43,7 +43,8 @@ class Owners:
 
     :param given: user and group that all of the copy gets; None for what stays as it is.
     :param passes: whether what has this name, and this type and mode (``st_mode``), is sent.
-    :ivar known: whether the source's shell could tell, and told to the end.
+    :ivar known: whether the source's shell could tell, and told to the end: ``find`` has the top at
+        least to speak of, and ends alike where that was all and where it could not ask ``stat``.
     :ivar lost: the first name whose owner passed as somebody else's; None where there is none.
     """
 
@@ -59,12 +60,14 @@ class Owners:
         self._passes = passes
         self._mark = nonce.encode("ascii") + b" "
         self._rest = b""
+        self._has_heard = False
 
     def hear(self, data: bytes) -> bool:
         """Take the next piece of what the source's shell says; return whether it was the last."""
         *records, self._rest = (self._rest + data).split(self._mark)
         for record in records:
             match = _RECORD.fullmatch(record)
+            self._has_heard |= match is not None or record == b"\n"
             if match is not None and self.lost is None:
                 owned = Owned(match[4], int(match[2]), int(match[3]))
                 if self._is_lost(owned) and self._passes(owned.name, int(match[1], 16)):
@@ -72,7 +75,7 @@ class Owners:
         if len(self._rest) > LONGEST:
             return True
         end = _END.fullmatch(self._rest)
-        self.known = end is not None and int(end[1]) == 0
+        self.known = end is not None and int(end[1]) == 0 and self._has_heard
         return end is not None
 
     def _is_lost(self, owned: Owned) -> bool:

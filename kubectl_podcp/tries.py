@@ -484,6 +484,7 @@ class Tries:
             mounts=tuple(each for each in self._plan.there.mounts if each.startswith(below)),
             options=" --xattrs" if XATTR in preserve and tar is probe.Tar.GNU else "",
             writing=self._told_to_write(),
+            lax=tar is probe.Tar.BUSYBOX,
             sha256=(self._plan.there.sha256 or "") if self._plan.request.verify else "",
         )
 

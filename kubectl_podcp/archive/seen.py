@@ -12,7 +12,8 @@ from __future__ import annotations
 from array import array
 
 MOST = 1 << 23
-"""Names that are told apart; the table takes 12 to 24 bytes for each, 128 MiB in all."""
+"""Names that are told apart. The table takes 12 to 24 bytes for each, 128 MiB in all, and half as
+much again while it grows."""
 
 _KIND = 7
 _DIGEST = 2**64 - 1 - _KIND
@@ -20,15 +21,16 @@ _FIRST = 1024
 
 
 class Seen:
-    """The names of one archive: a table with open addressing, since a dict takes ten times as much.
-
-    :ivar is_full: whether there are more than can be told apart.
-    """
+    """The names of one archive: a table with open addressing. A dict takes ten times as much."""
 
     def __init__(self) -> None:
-        self.is_full = False
         self._slots = array("Q", [0]) * _FIRST  # a hash and a kind; 0: nothing
         self._count = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are more than can be told apart."""
+        return self._count > MOST
 
     def note(self, name: bytes, kind: int) -> int:
         """Remember that ``name`` is of ``kind`` (1 to 7) from now on; return what it was before, 0
@@ -53,9 +55,6 @@ class Seen:
         return at
 
     def _grow(self) -> None:
-        self.is_full = self._count > MOST
-        if self.is_full:
-            return
         before, self._slots = self._slots, array("Q", [0]) * (2 * len(self._slots))
         for each in before:
             if each:

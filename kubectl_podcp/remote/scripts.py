@@ -536,7 +536,7 @@ def send(
         read = _PACKED_STREAM.replace("@READ\n", read).replace("@PACKER", PACKERS[packed])
     else:
         read += _TRAILER
-    return facts + told + _SEND + began + steps + read + asked + 'exit "$rc"\n'
+    return facts + told + "\n" + _flat(_SEND + began + steps + read + asked + 'exit "$rc"\n')
 
 
 def _asked(owners: bool, follow: bool) -> str:
@@ -648,21 +648,20 @@ unchunk() {
 }
 """.replace("@BLOCK", str(CHUNK_BLOCK))
 _UNTAR = r"""
-unpack() ( cd "$stage" && exec @TAR )
+unpack() ( cd "$stage" && exec tar xpf - $options $owner )
 """
-_TAR = "tar xpf - $options $owner"
-
 # busybox' tar ends with 0 where it could not make a directory, a FIFO or a device: it only says so.
-# What it says goes to a file first, since a pipe would have its exit code lost.
+# What it says goes to no file, for that would stay empty where the disk is full.
 _HEED = r"""
 heed() {
-  @TAR 2>$stage-said
-  rc=$?
-  cat $stage-said >&2
-  [ $rc != 0 ] || [ ! -s $stage-said ] || rc=1
-  return $rc
+  said=$({ tar xpf - "$@" 2>&1; echo " $?"; } | tail -c 65536)
+  rc=${said##* }
+  said=${said% *}
+  [ -z "$said" ] || printf '%s\n' "$said" >&2
+  case $rc$said in 0*tar:*) rc=1 ;; esac
+  return ${rc:-1}
 }
-""".replace("@TAR", _TAR)
+"""
 _EXTRACT = r"""
 extract() {
   read -r feed
@@ -689,7 +688,7 @@ _UNPACK = r"""
 unpack() {
   rm -f -- "$stage/$stage-sound"
   { @UNPACKER && >"$stage/$stage-sound"; } |
-    ( cd "$stage" && @TAR && cat >/dev/null ) &&
+    ( cd "$stage" && tar xpf - $options $owner && cat >/dev/null ) &&
     [ -e "$stage/$stage-sound" ]
 }
 """
@@ -1015,11 +1014,12 @@ placing() {
 } 2>/dev/null
 """
 
-# Root may be one that may not change the mode or time of what another owns (without CAP_FOWNER).
+# Root may be one that may not change mode or time of what another owns (without CAP_FOWNER). Who
+# gives nothing away leaves the folder its group, which is that of a directory with setgid.
 _GIVES_AWAY = r"""
-gives_away() { [ "$(id -u)" = 0 ] && {
-chown 1:1 $stage && chmod 700 $stage && chown 0:0 $stage && chmod g-s $stage ||
-{ chown 0:0 $stage; false; }; }; }
+gives_away() { [ "$(id -u)" = 0 ] && chown 1 $stage && {
+chmod 700 $stage && chown 0:0 $stage && chmod g-s $stage ||
+{ chown 0 $stage; false; }; }; }
 """
 
 # What is of digits and dots alone stands without quotes, for the room that they take.
@@ -1081,6 +1081,8 @@ class Staging:
     :ivar mounts: paths below the target at which something else is mounted.
     :ivar options: what else ``tar`` there is told, whether it reads or writes.
     :ivar writing: what it is told besides where it writes.
+    :ivar lax: whether ``tar`` there ends with 0 where it could not make something, and only says
+        so, as busybox' does.
     :ivar sha256: one of :data:`SHA256`, by which what was taken to another mount is compared with
         what was staged; empty: it is not.
     """
@@ -1094,6 +1096,7 @@ class Staging:
     mounts: tuple[bytes, ...] = ()
     options: str = ""
     writing: str = ""
+    lax: bool = False
     sha256: str = ""
 
     @property
@@ -1127,7 +1130,6 @@ def receive(
     nonce: str,
     *,
     gnu: bool,
-    lax: bool = False,
     owners: bool = True,
     unpacker: str = "",
 ) -> str:
@@ -1139,8 +1141,6 @@ def receive(
 
     :param gnu: whether ``tar`` there is GNU tar, which bsdtar's order of members needs to be
         told about, so that directories keep their times.
-    :param lax: whether it ends with 0 where it could not make something, and only says so, as
-        busybox' does.
     :param owners: whether owners are kept where our user may give files away.
     :param unpacker: one of :data:`UNPACKERS`, where stdin is compressed: too much to be placed at
         once, in a URL.
@@ -1149,9 +1149,6 @@ def receive(
         extract = _UNCHUNK + _UNPACK.replace("@UNPACKER", unpacker) + _EXTRACT
     else:
         extract = _UNCHUNK_BLOCKS + _UNTAR + _EXTRACT
-    if lax:
-        extract = _HEED + extract.replace("exec @TAR", "heed").replace("@TAR", "heed")
-    extract = extract.replace("@TAR", _TAR)
     options = (_GNU_OPTIONS if gnu else "--numeric-owner") + staging.options
     place = _TAKE + _place(staging) if staging.place else _HOLD
     if staging.place:
@@ -1160,8 +1157,16 @@ def receive(
         keep = "always" if staging.keep else "whole"
     told = f"options='{options}'\n"
     folder = _OURS if staging.again else ""
-    steps = place + _CLEAN + extract + folder + (_RECEIVE if owners else _OWN)
+    steps = place + _CLEAN + _heeding(staging, extract) + folder
+    steps += _RECEIVE if owners else _OWN
     return told + _received(staging, nonce, keep, steps, _OLD if staging.again else _NEW)
+
+
+def _heeding(staging: Staging, script: str) -> str:
+    """Return ``script`` as it is where tar says by its exit code whether it could do it all."""
+    if not staging.lax or "tar xpf -" not in script:
+        return script
+    return _HEED + re.sub(r"(exec )?tar xpf -", "heed", script)
 
 
 def _received(staging: Staging, nonce: str, keep: str, steps: str, folder: str) -> str:
@@ -1190,7 +1195,7 @@ def _place(staging: Staging, how: dict[str, str] = _REPLACING) -> str:
     below = "|".join(f"{quote(root + mount)}|{quote(root + mount)}/*" for mount in outermost)
     writing = staging.options + staging.writing
     template = template.replace("@WRITING", writing).replace("@OPTIONS", staging.options)
-    return template.replace("@MOUNTS", exactly).replace("@BELOW", below)
+    return _heeding(staging, template.replace("@MOUNTS", exactly).replace("@BELOW", below))
 
 
 _PLAIN_QUOTED = re.compile(r'"(\$stage(?:/\$stage(?:-[a-z]+)?)?)"')

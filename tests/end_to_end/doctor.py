@@ -42,7 +42,7 @@ def after_unpacking(pod: TestPod, then: str) -> Iterator[None]:
     """Let ``then``, a script for the witness, run in the staging folder when tar has ended well."""
     tar = "/usr/bin/busybox tar" if pod.name.startswith("busybox") else "/usr/bin/tar"
     put(pod, "/opt/tar", _TAR.format(witness=BUSYBOX, tar=tar, then=then))
-    with doctored(pod, "s,exec tar xpf,exec /opt/tar xpf,;s,^tar xpf,/opt/tar xpf,"):
+    with doctored(pod, "s,exec tar xpf,exec /opt/tar xpf,;s,{ tar xpf,{ /opt/tar xpf,"):
         yield
 
 

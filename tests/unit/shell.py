@@ -8,9 +8,11 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kubectl_podcp.remote import scripts
+from kubectl_podcp.remote.scripts import Staging
 from tests import userlands
 
 
@@ -34,6 +36,11 @@ class Shell:
         """Return the argv that runs ``script`` in here, where /root is home whoever tests."""
         chroot = ["chroot", f"--userspec={uid}:{uid}", str(self.root)]
         return ["env", "HOME=/root", *chroot, "sh", "-c", script]
+
+    def receiving(self, staging: Staging, nonce: str, *, unpacker: str = "") -> str:
+        """Return the script that receives an archive, as it is for the tar in here."""
+        staging = replace(staging, lax=self.name == "busybox")
+        return scripts.receive(staging, nonce, gnu=self.name == "gnu", unpacker=unpacker)
 
     def run(
         self, script: str, stdin: bytes = b"", uid: int = 0

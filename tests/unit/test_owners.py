@@ -55,6 +55,13 @@ def test_the_first_owner_that_does_not_fit_is_named(step: int) -> None:
     assert "GNU tar" in error.advice
 
 
+def test_an_end_alone_says_nothing() -> None:
+    """find ends as if a directory had vanished where it could not start what it was to start."""
+    owners = heard()
+    assert not owners.known
+    assert owners.error() is not None
+
+
 def test_the_highest_owner_that_fits_is_none_of_them() -> None:
     owners = heard(NOTHING, said("t", HIGHEST, HIGHEST))
     assert (owners.known, owners.lost, owners.error()) == (True, None, None)

@@ -193,9 +193,7 @@ def fed(shell: Shell, data: bytes, kind: str) -> Iterator[list[bytes]]:
 def received(shell: Shell, messages: list[bytes], unpacker: str) -> tuple[bytes, bytes]:
     """Give ``messages`` to the destination's script; return its last words and its stderr."""
     staging = Staging(Placement(b"/srv", b"tree"), NONCE, b"tree", place=False)
-    script = scripts.receive(
-        staging, NONCE, gnu=shell.name == "gnu", lax=shell.name == "busybox", unpacker=unpacker
-    )
+    script = shell.receiving(staging, NONCE, unpacker=unpacker)
     done = shell.run(script, b"".join(messages))
     return done.stdout.splitlines()[-1].removeprefix(f"podcp-{NONCE} ".encode()), done.stderr
 

@@ -68,7 +68,7 @@ def place(
     :param before: is run in front of the rules' own ``mv`` and ``ln``.
     """
     staging = Staging(placement, NONCE, b"tree", place=False, mounts=mounts)
-    script = scripts.receive(staging, NONCE, gnu=shell.name == "gnu", lax=shell.name == "busybox")
+    script = shell.receiving(staging, NONCE)
     done = shell.run(script, PlainFeed().first + data, uid=uid)
     assert done.stdout.endswith(f"podcp-{NONCE} 0 1 0\n".encode()), done
     told = scripts.rules(staging, rules) + before.encode()
@@ -370,7 +370,7 @@ def test_a_merge_that_stops_half_way_says_so(shell: Shell, tree: Path) -> None:
 def test_rules_that_did_not_come_whole_place_nothing(shell: Shell, tree: Path, cut: int) -> None:
     before = contents(tree)
     staging = Staging(TREE, NONCE, b"tree", place=False)
-    receive = scripts.receive(staging, NONCE, gnu=shell.name == "gnu", lax=shell.name == "busybox")
+    receive = shell.receiving(staging, NONCE)
     shell.run(receive, PlainFeed().first + archive())
     told = scripts.rules(staging, SIMPLE)
     last = told.rindex(b"ruled=")
@@ -383,7 +383,7 @@ def test_rules_that_did_not_come_whole_place_nothing(shell: Shell, tree: Path, c
 def test_a_container_may_have_variables_of_these_names(shell: Shell, tree: Path) -> None:
     staging = Staging(TREE, NONCE, b"tree", place=False)
     shell.run(
-        scripts.receive(staging, NONCE, gnu=shell.name == "gnu", lax=shell.name == "busybox"),
+        shell.receiving(staging, NONCE),
         b"plain\n" + archive(),
     )
     done = shell.run("export kept=1 saved=2\n" + scripts.commit(staging, NONCE))

@@ -165,14 +165,14 @@ def test_a_name_that_vanishes_is_no_error(shell: Shell) -> None:
     assert f"{NONCE} end 0\n".encode() in said
 
 
-@pytest.mark.parametrize("tool", ["find", "stat"])
-def test_without_the_tools_it_is_not_known(shell: Shell, tool: str) -> None:
+@pytest.mark.parametrize(("tool", "code"), [("find", 127), ("find", 1), ("stat", 127)])
+def test_without_the_tools_it_is_not_known(shell: Shell, tool: str, code: int) -> None:
     tree(shell)
-    script = f"{tool}() {{ return 127; }}\n" + scripts.send(FACTS, NONCE, owners=True)
+    script = f"{tool}() {{ return {code}; }}\n" + scripts.send(FACTS, NONCE, owners=True)
     said = shell.run(script, b"owners\n\n\n").stdout.partition(f"podcp-{NONCE} 0\n".encode())[2]
     owners = Owners(NONCE, (None, None), lambda _name, _mode: True)
-    code = said.partition(b" end ")[2].partition(b"\n")[0]
-    assert owners.hear(f"{NONCE} end ".encode() + code + b"\n")
+    last = said.partition(b" end ")[2].partition(b"\n")[0]
+    assert owners.hear(f"{NONCE} end ".encode() + last + b"\n")
     assert owners.error() is not None
 
 
