@@ -102,6 +102,7 @@ class ExecSession:
         self._fault = fault
         self._process: Process | None = None
         self._threads: list[threading.Thread] = []
+        self._starting = threading.Lock()  # a thread can be waited for once it was started
         self._sending = threading.Lock()  # one message at a time, and none after the last
         self._over = False  # the client hears nothing more; set once
         self._running = True
@@ -124,7 +125,9 @@ class ExecSession:
         self._stopped.set()
         self._transport.connection.abort()
         self.kill()
-        for thread in self._threads:
+        with self._starting:
+            threads = self._threads
+        for thread in threads:
             thread.join()
 
     @property
@@ -212,9 +215,10 @@ class ExecSession:
             if pipe is not None
         ]
         finisher = threading.Thread(target=self._await_end, args=(process, pumps), daemon=True)
-        self._threads = [*pumps, finisher]
-        for thread in self._threads:
-            thread.start()
+        with self._starting:
+            self._threads = [*pumps, finisher]
+            for thread in self._threads:
+                thread.start()
         return True
 
     def _read_client(self) -> None:
