@@ -429,7 +429,8 @@ _CHANGED = _ASKED.replace(
 
 # Of some hundreds of names all are said where one has an owner of eight digits: whoever listens
 # knows which are too high, and which are sent. busybox' find knows no owners above a number. It
-# ends with 1 where a directory is gone by now. An empty record each time says that it goes on.
+# ends with 1 where a directory is gone by now. An empty record each time says that it goes on, and
+# that it could ask at all: so there is one where the top is gone.
 _OWNERS = """if [ "$owners" = 1 ]; then
 @ASKED
 fi
@@ -439,7 +440,7 @@ fi
         "@FIND",
         """  stat -c %u . >/dev/null && {
     find "./$top" -exec sh -c "$high" "$nonce" {} + || [ "$?" = 1 ]
-  }""",
+  } && { [ -e "./$top" ] || [ -L "./$top" ] || printf '%s \\n' "$nonce"; }""",
     ),
 )
 _HIGH = r"""

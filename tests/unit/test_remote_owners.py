@@ -165,6 +165,18 @@ def test_a_name_that_vanishes_is_no_error(shell: Shell) -> None:
     assert f"{NONCE} end 0\n".encode() in said
 
 
+def test_a_source_that_vanishes_is_no_error(shell: Shell) -> None:
+    """A file that is removed while tar reads it is copied whole."""
+    tree(shell)
+    gone = 'find() { rm -rf /data/t; command find "$@"; }\n'
+    said = shell.run(gone + scripts.send(FACTS, NONCE, owners=True), b"owners\n\n\n").stdout
+    owners = Owners(NONCE, (None, None), lambda _name, _mode: True)
+    end = f"{NONCE} end 0\n".encode()
+    answer = said.partition(f"podcp-{NONCE} 0\n".encode())[2].partition(end)[0] + end
+    assert owners.hear(answer)
+    assert owners.error() is None
+
+
 @pytest.mark.parametrize(("tool", "code"), [("find", 127), ("find", 1), ("stat", 127)])
 def test_without_the_tools_it_is_not_known(shell: Shell, tool: str, code: int) -> None:
     tree(shell)
