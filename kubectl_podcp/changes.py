@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 from kubectl_podcp.archive.headers import DIRECTORY, HARD_LINK, REGULAR, Member
 from kubectl_podcp.errors import printable
+from kubectl_podcp.remote.records import Records
 
 MAX_NAMED = 20
 """Names that are kept; the others are counted."""
@@ -29,11 +30,7 @@ written to, or a clock that is ahead, what changed is not known."""
 EACH = 200
 """Bytes of a header beside its name."""
 
-LONGEST = 64 * 1024
-"""Bytes of a record, whose name has some 4,096; what is longer is nothing that we asked for."""
-
 _RECORD = re.compile(rb"([0-9a-f]{1,8}) (\d{1,20}) (-?\d{1,20}) (?:\./)+(.+)\n", re.DOTALL)
-_END = re.compile(rb"end (\d{1,3})\n")
 
 
 class Changes:
@@ -55,8 +52,7 @@ class Changes:
         self.found = 0
         self._since = since
         self._wants = wants
-        self._mark = nonce.encode("ascii") + b" "
-        self._rest = b""
+        self._records = Records(nonce)
         self._passed: dict[bytes, tuple[int, int]] = {}
         self._room = MOST_HELD
         self._lines: list[str] = []
@@ -77,15 +73,11 @@ class Changes:
 
     def hear(self, data: bytes) -> bool:
         """Take the next piece of what the source's shell says; return whether it was the last."""
-        *records, self._rest = (self._rest + data).split(self._mark)
-        for record in records:
+        for record in self._records.feed(data):
             if match := _RECORD.fullmatch(record):
                 self._compare(match[4], int(match[1], 16), (int(match[2]), int(match[3])))
-        if len(self._rest) > LONGEST:
-            return True
-        end = _END.fullmatch(self._rest)
-        self.known = end is not None and int(end[1]) == 0 and self._room > 0
-        return end is not None
+        self.known = self._records.code == 0 and self._room > 0
+        return self._records.is_over
 
     def _compare(self, name: bytes, mode: int, now: tuple[int, int]) -> None:
         is_directory = stat.S_ISDIR(mode)

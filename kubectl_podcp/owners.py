@@ -17,15 +17,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kubectl_podcp.errors import SourceError, printable
+from kubectl_podcp.remote.records import Records
 
 HIGHEST = 8**8 - 1
 """The highest user or group that busybox' tar can say."""
 
-LONGEST = 64 * 1024
-"""Bytes of a record, whose name has some 4,096; what is longer is nothing that we asked for."""
-
 _RECORD = re.compile(rb"([0-9a-f]{1,8}) (\d{1,10}):(\d{1,10}) (?:\./)+(.+)\n", re.DOTALL)
-_END = re.compile(rb"end (\d{1,3})\n")
 _ADVICE = "copy with --no-preserve=ownership or --chown, or use GNU tar at the source"
 
 
@@ -58,25 +55,20 @@ class Owners:
         self.lost: Owned | None = None
         self._given = given
         self._passes = passes
-        self._mark = nonce.encode("ascii") + b" "
-        self._rest = b""
+        self._records = Records(nonce)
         self._has_heard = False
 
     def hear(self, data: bytes) -> bool:
         """Take the next piece of what the source's shell says; return whether it was the last."""
-        *records, self._rest = (self._rest + data).split(self._mark)
-        for record in records:
+        for record in self._records.feed(data):
             match = _RECORD.fullmatch(record)
             self._has_heard |= match is not None or record == b"\n"
             if match is not None and self.lost is None:
                 owned = Owned(match[4], int(match[2]), int(match[3]))
                 if self._is_lost(owned) and self._passes(owned.name, int(match[1], 16)):
                     self.lost = owned
-        if len(self._rest) > LONGEST:
-            return True
-        end = _END.fullmatch(self._rest)
-        self.known = end is not None and int(end[1]) == 0 and self._has_heard
-        return end is not None
+        self.known = self._records.code == 0 and self._has_heard
+        return self._records.is_over
 
     def _is_lost(self, owned: Owned) -> bool:
         numbers = zip(self._given, (owned.uid, owned.gid), strict=True)

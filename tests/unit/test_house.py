@@ -51,8 +51,8 @@ ARROWS = {
     "pulse": "errors progress report",
     "items": "archive errors",
     "document": "errors report",
-    "changes": "archive errors",
-    "owners": "errors",
+    "changes": "archive errors remote",
+    "owners": "errors remote",
     "remainder": "archive errors remote",
     "resume": "archive remainder remote",
     "update": "archive fidelity remote",
@@ -91,7 +91,7 @@ ORDER = {
     "overriding kubeconfig api objects workloads pods",
     "exec": "deadline nonblocking channels frames trace masking refusals tunnel tls records stream "
     "handshake session lease process inlet outlet inflating",
-    "remote": "scripts feed listing circles digests probe",
+    "remote": "scripts feed listing circles records digests probe",
 }
 
 LIBRARIES = {
@@ -122,8 +122,8 @@ PURE = (
     "exec.refusals archive.headers archive.tape archive.sparse archive.members archive.safety "
     "archive.seen "
     "archive.follower archive.splice remote.scripts remote.feed remote.listing remote.digests "
-    "remote.probe changes owners remainder resume update archive.wrapping archive.contents "
-    "archive.rewriting archive.spelling remote.circles"
+    "remote.probe remote.records changes owners remainder resume update archive.wrapping "
+    "archive.contents archive.rewriting archive.spelling remote.circles"
 )
 """They decide and do nothing: bytes and facts in, bytes and facts out."""
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from kubectl_podcp.owners import HIGHEST, LONGEST, Owned, Owners, is_left_out
+from kubectl_podcp.owners import HIGHEST, Owned, Owners, is_left_out
+from kubectl_podcp.remote.records import LONGEST
 
 NONCE = "0123456789abcdef" * 2
 FILE = "81a4"
