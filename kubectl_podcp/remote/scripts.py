@@ -1127,12 +1127,7 @@ def receive_file(staging: Staging, nonce: str, *, unpacker: str = "") -> str:
 
 
 def receive(
-    staging: Staging,
-    nonce: str,
-    *,
-    gnu: bool,
-    owners: bool = True,
-    unpacker: str = "",
+    staging: Staging, nonce: str, *, gnu: bool, owners: bool = True, unpacker: str = ""
 ) -> str:
     """Unpack the archive on stdin beside the target, and put it in place if it was whole.
 
@@ -1158,7 +1153,7 @@ def receive(
         keep = "always" if staging.keep else "whole"
     told = f"options='{options}'\n"
     folder = _OURS if staging.again else ""
-    steps = place + _CLEAN + _heeding(staging, extract) + folder
+    steps = _heeding(staging, place + _CLEAN + extract) + folder
     steps += _RECEIVE if owners else _OWN
     return told + _received(staging, nonce, keep, steps, _OLD if staging.again else _NEW)
 
@@ -1196,7 +1191,7 @@ def _place(staging: Staging, how: dict[str, str] = _REPLACING) -> str:
     below = "|".join(f"{quote(root + mount)}|{quote(root + mount)}/*" for mount in outermost)
     writing = staging.options + staging.writing
     template = template.replace("@WRITING", writing).replace("@OPTIONS", staging.options)
-    return _heeding(staging, template.replace("@MOUNTS", exactly).replace("@BELOW", below))
+    return template.replace("@MOUNTS", exactly).replace("@BELOW", below)
 
 
 _PLAIN_QUOTED = re.compile(r'"(\$stage(?:/\$stage(?:-[a-z]+)?)?)"')
@@ -1241,7 +1236,7 @@ def commit(staging: Staging, nonce: str, size: int = 0) -> str:
 
     :param size: length of the :func:`rules` that stdin has; without any, what is there is replaced.
     """
-    place = _place(staging)
+    place = _heeding(staging, _place(staging))
     if size:
         place = f'eval "$(head -c {size})"\n[ "$ruled" = "$nonce" ] || exit 1\n'
     steps = "unset kept\n" + place + _CLEAN + _TAKE + _WHOLE + _JOIN + _COMMIT
@@ -1271,7 +1266,9 @@ def rules(staging: Staging, how: Rules) -> bytes:
         names = "|".join(map(quote, how.only))
         may = f'case ${{1#"$stage"/}} in {names}) ;; *) return 1 ;; esac' if names else "return 1"
     told = f"backup={how.backup}\nsuffix={quote(how.suffix)}\nmay() {{ {may}; }}\n"
-    return (told + _RULES + _place(staging, _SPARING) + "ruled=$nonce\n").encode()
+    return (
+        told + _RULES + _heeding(staging, _place(staging, _SPARING)) + "ruled=$nonce\n"
+    ).encode()
 
 
 # Where no process is seen (macOS), nobody is at work in a folder that is a day old.
