@@ -6,10 +6,12 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import pytest
 
 from kubectl_podcp.remote import scripts
 from kubectl_podcp.remote.scripts import Staging
@@ -31,6 +33,13 @@ class Shell:
         os.mknod(root / "dev/null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
         (root / "dev/null").chmod(0o666)
         return cls(name, root)
+
+    @classmethod
+    def in_userlands(cls, names: Iterable[str], place: Path) -> dict[str, Shell]:
+        """Make a root file system of each userland below ``place``; fail where one is missing."""
+        if userlands.missing():
+            pytest.fail(f"install {' '.join(userlands.missing())}")
+        return {name: cls.in_userland(name, place / name) for name in names}
 
     def command(self, script: str, uid: int = 0) -> list[str]:
         """Return the argv that runs ``script`` in here, where /root is home whoever tests."""

@@ -1009,6 +1009,19 @@ def test_any_cut_of_a_small_archive_gives_the_same(places: list[int]) -> None:
     assert follow(cuts(stream, places)) == follow([stream])
 
 
+def unpacked(destination: str, archive: bytes, place: Path, *options: str) -> None:
+    """Unpack what went on as a copy does, its end included."""
+    subprocess.run(
+        [*TARS[destination], *options, "-x", "-p", "-f", "-"],
+        input=archive + headers.end_of_archive(len(archive)),
+        cwd=place,
+        umask=0,
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+
+
 @pytest.mark.parametrize("destination", TARS)
 @pytest.mark.parametrize("source", CREATE)
 def test_each_tar_unpacks_what_each_packed(
@@ -1020,16 +1033,7 @@ def test_each_tar_unpacks_what_each_packed(
     policy = Policy(setuid=True, early_times=destination != "toybox")
     archive, _ = follow(in_steps(archived(tree, source), 32 * 1024), policy=policy)
     archive += headers.marker(NONCE)
-    archive += headers.end_of_archive(len(archive))
-    subprocess.run(
-        [*TARS[destination], "-x", "-p", "-f", "-"],
-        input=archive,
-        cwd=tmp_path,
-        umask=0,
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
+    unpacked(destination, archive, tmp_path)
     assert (tmp_path / f".podcp-{NONCE}").read_bytes() == b""
     (tmp_path / f".podcp-{NONCE}").unlink()
     expected = snapshot(tree)
@@ -1169,15 +1173,7 @@ def test_fractions_of_times_go_on_where_they_are_wanted(
         messages = in_steps(stream, step)
         assert follow(messages, policy=Policy(setuid=True), fractions=True)[0] == archive
     later = ["--delay-directory-restore"] if destination == "gnu" else []  # as a copy does
-    subprocess.run(
-        [*TARS[destination], *later, "-x", "-p", "-f", "-"],
-        input=archive + headers.end_of_archive(len(archive)),
-        cwd=tmp_path,
-        umask=0,
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
+    unpacked(destination, archive, tmp_path, *later)
     seconds = early(source)
     assert snapshot(tmp_path) == with_time(snapshot(tree), b"top/early", seconds)
     expected = {**times(tree), "top/early": seconds * 10**9}
@@ -1186,19 +1182,6 @@ def test_fractions_of_times_go_on_where_they_are_wanted(
     whole, _ = follow([stream], policy=Policy(setuid=True))
     assert b"mtime=" in archive
     assert b"mtime=" not in whole
-
-
-def unpacked(destination: str, archive: bytes, place: Path) -> None:
-    """Unpack what went on as a copy does, its end included."""
-    subprocess.run(
-        [*TARS[destination], "-x", "-p", "-f", "-"],
-        input=archive + headers.end_of_archive(len(archive)),
-        cwd=place,
-        umask=0,
-        check=True,
-        capture_output=True,
-        timeout=60,
-    )
 
 
 LIKE_SOMETHING_ELSE = {

@@ -13,7 +13,6 @@ from kubectl_podcp.archive.follower import CutArchive, Follower, Trailer
 from kubectl_podcp.changes import Changes
 from kubectl_podcp.paths import Kind, SourceFacts
 from kubectl_podcp.remote import scripts
-from tests import userlands
 from tests.unit.peers import until
 from tests.unit.shell import Shell
 
@@ -25,10 +24,7 @@ SILENT = ("busybox", "bsdtar", "toybox")
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Shell]:
     """A root file system of each userland."""
-    if userlands.missing():
-        pytest.fail(f"install {' '.join(userlands.missing())}")
-    place = tmp_path_factory.mktemp("roots")
-    return {name: Shell.in_userland(name, place / name) for name in ("gnu", *SILENT)}
+    return Shell.in_userlands(("gnu", *SILENT), tmp_path_factory.mktemp("roots"))
 
 
 @pytest.fixture(params=SILENT)

@@ -15,7 +15,6 @@ from kubectl_podcp.paths import Kind, Placement, PodPath, SourceFacts
 from kubectl_podcp.remote import probe, scripts
 from kubectl_podcp.remote.digests import Digests
 from kubectl_podcp.remote.scripts import Staging
-from tests import userlands
 from tests.unit.peers import until
 from tests.unit.shell import Shell
 
@@ -40,10 +39,8 @@ TARS = ("gnu", "busybox", "bsdtar", "toybox")
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Shell]:
     """A root file system of each userland, and one that has openssl alone."""
-    if userlands.missing():
-        pytest.fail(f"install {' '.join(userlands.missing())}")
     place = tmp_path_factory.mktemp("roots")
-    made = {name: Shell.in_userland(name, place / name) for name in TARS}
+    made = Shell.in_userlands(TARS, place)
     made["openssl"] = Shell.in_userland("gnu", place / "openssl")
     (made["openssl"].root / "usr/bin/sha256sum").unlink()
     put(made["openssl"].root, "openssl")

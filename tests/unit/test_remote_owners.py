@@ -14,7 +14,6 @@ from kubectl_podcp.changes import Changes
 from kubectl_podcp.owners import HIGHEST, Owned, Owners
 from kubectl_podcp.paths import Kind, SourceFacts
 from kubectl_podcp.remote import scripts
-from tests import userlands
 from tests.unit.peers import until
 from tests.unit.shell import Shell
 
@@ -28,10 +27,7 @@ TARS = ("gnu", "busybox", "bsdtar", "toybox")
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Shell]:
     """A root file system of each userland."""
-    if userlands.missing():
-        pytest.fail(f"install {' '.join(userlands.missing())}")
-    place = tmp_path_factory.mktemp("roots")
-    return {name: Shell.in_userland(name, place / name) for name in TARS}
+    return Shell.in_userlands(TARS, tmp_path_factory.mktemp("roots"))
 
 
 @pytest.fixture(params=TARS)

@@ -28,7 +28,7 @@ from kubectl_podcp.paths import Kind, Placement, PodPath, SourceFacts, TargetFac
 from kubectl_podcp.remote import listing, probe, scripts
 from kubectl_podcp.remote.feed import ChunkedFeed, ExactFeed, Feed, PlainFeed
 from kubectl_podcp.remote.scripts import Staging
-from tests import mapped, userlands
+from tests import mapped
 from tests.unit.shell import Shell
 from tests.unit.tar_blocks import header, long_name
 
@@ -53,10 +53,7 @@ ODD = [
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Shell]:
     """A root file system of each userland; /data and /srv are made anew for each test."""
-    if userlands.missing():
-        pytest.fail(f"install {' '.join(userlands.missing())}")
-    place = tmp_path_factory.mktemp("roots")
-    return {name: Shell.in_userland(name, place / name) for name in (*TARS, "notar")}
+    return Shell.in_userlands((*TARS, "notar"), tmp_path_factory.mktemp("roots"))
 
 
 @pytest.fixture(params=TARS)

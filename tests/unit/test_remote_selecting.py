@@ -15,7 +15,6 @@ from kubectl_podcp.errors import SourceError, SourceNotFound
 from kubectl_podcp.ignore import Patterns, Prune
 from kubectl_podcp.paths import Kind, PodPath, SourceFacts
 from kubectl_podcp.remote import listing, scripts
-from tests import userlands
 from tests.unit.shell import Shell
 
 NONCE = "0123456789abcdef" * 2
@@ -26,10 +25,7 @@ ODD = [b"newline\nin it", b"-dash", b"quote'\"`$(x)\\", b"[x]", b"\xff\xfe", b"@
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Shell]:
     """A root file system of each userland."""
-    if userlands.missing():
-        pytest.fail(f"install {' '.join(userlands.missing())}")
-    place = tmp_path_factory.mktemp("roots")
-    return {name: Shell.in_userland(name, place / name) for name in TARS}
+    return Shell.in_userlands(TARS, tmp_path_factory.mktemp("roots"))
 
 
 @pytest.fixture(params=TARS)
